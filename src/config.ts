@@ -1,0 +1,97 @@
+import { z } from 'zod'
+import { PawlError } from './errors.ts'
+
+const wholeNumber = (fallback: number, least = 0) => z.coerce.number().int().min(least).default(fallback)
+const flag = (fallback: boolean) =>
+  z.enum(['true', 'false', '1', '0', 'yes', 'no', 'on', 'off']).default(fallback ? 'true' : 'false').transform(text => ['true', '1', 'yes', 'on'].includes(text))
+const postgresUrl = z.string().regex(/^postgres(ql)?:\/\//, 'must start with postgres:// or postgresql://')
+
+/** Every variable Pawl reads, with its default. Names without `PAWL_` are those of the source documents. */
+const environment = z.object({
+  DATABASE_URL: postgresUrl.optional(),
+  DATABASE_DIRECT_URL: postgresUrl.optional(),
+  DATABASE_READ_REPLICA_URL: postgresUrl.optional(),
+  DB_CONNECTION_LIMIT: wholeNumber(20, 2),
+  DB_MAX_IDLE_TIME: wholeNumber(30_000),
+  DB_MAX_LIFE_TIME: wholeNumber(1_800_000),
+  DB_QUERY_TIMEOUT: wholeNumber(20_000),
+  DB_SSL_REJECT_UNAUTHORIZED: flag(true),
+  NODE_ENV: z.string().optional(),
+  KUBERNETES_SERVICE_HOST: z.string().optional(),
+  PAWL_CONCURRENCY: wholeNumber(4, 1),
+  PAWL_DATA_DIR: z.string().optional(),
+  PAWL_DRAIN_SECONDS: wholeNumber(50, 1),
+  PAWL_HTTP_HOST: z.string().default('0.0.0.0'),
+  PAWL_HTTP_PORT: wholeNumber(9465),
+  PAWL_LANES: wholeNumber(2, 1).pipe(z.number().max(16)),
+  PAWL_LEASE_SECONDS: wholeNumber(10, 2),
+  PAWL_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
+  PAWL_MIGRATIONS_DIR: z.string().optional(),
+  PAWL_TURN_SECONDS: wholeNumber(23 * 3600, 1),
+  PAWL_WORKER_NAME: z.string().optional(),
+})
+
+/** The environment, read once and frozen: every limit and default of the daemon, units in the names. */
+export type Config = Readonly<{
+  /** Undefined means: start the embedded PostgreSQL (development only, see `embeddedAllowed`). */
+  databaseUrl: string | undefined
+  /** For LISTEN, session locks and migrations; must reach PostgreSQL without a transaction pooler. */
+  directUrl: string | undefined
+  replicaUrl: string | undefined
+  poolMax: number
+  poolIdleMs: number
+  poolLifeMs: number
+  queryTimeoutMs: number
+  sslRejectUnauthorized: boolean
+  /** Production and Kubernetes must name their database. */
+  embeddedAllowed: boolean
+  dataDir: string | undefined
+  migrationsDir: string | undefined
+  /** Runs worked on at once, per queue. */
+  concurrency: number
+  lanes: number
+  leaseMs: number
+  drainMs: number
+  /** A job is handed on to a fresh one after this long: pg-boss lets none live past 24 hours. */
+  turnMs: number
+  httpHost: string
+  httpPort: number
+  logLevel: string
+  workerName: string | undefined
+  noColor: boolean
+}>
+
+/** Reads and checks the environment. Throws `config.invalid`, naming each bad variable and what it must be. */
+export function readConfig(env: Record<string, string | undefined> = process.env): Config {
+  // An empty variable is an unset one: that is what a Kubernetes manifest with a blank value means.
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
+  const parsed = environment.safeParse(given)
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map(issue => `${issue.path.join('.')}: ${issue.message}`)
+    throw new PawlError('config.invalid', `the environment is not usable: ${problems.join('; ')}`, { hint: 'correct the variables named and start again; README.md lists them all' })
+  }
+  const e = parsed.data
+  return Object.freeze({
+    databaseUrl: e.DATABASE_URL,
+    directUrl: e.DATABASE_DIRECT_URL ?? e.DATABASE_URL,
+    replicaUrl: e.DATABASE_READ_REPLICA_URL,
+    poolMax: e.DB_CONNECTION_LIMIT,
+    poolIdleMs: e.DB_MAX_IDLE_TIME,
+    poolLifeMs: e.DB_MAX_LIFE_TIME,
+    queryTimeoutMs: e.DB_QUERY_TIMEOUT,
+    sslRejectUnauthorized: e.DB_SSL_REJECT_UNAUTHORIZED,
+    embeddedAllowed: e.NODE_ENV !== 'production' && e.KUBERNETES_SERVICE_HOST === undefined,
+    dataDir: e.PAWL_DATA_DIR,
+    migrationsDir: e.PAWL_MIGRATIONS_DIR,
+    concurrency: e.PAWL_CONCURRENCY,
+    lanes: e.PAWL_LANES,
+    leaseMs: e.PAWL_LEASE_SECONDS * 1000,
+    drainMs: e.PAWL_DRAIN_SECONDS * 1000,
+    turnMs: e.PAWL_TURN_SECONDS * 1000,
+    httpHost: e.PAWL_HTTP_HOST,
+    httpPort: e.PAWL_HTTP_PORT,
+    logLevel: e.PAWL_LOG_LEVEL,
+    workerName: e.PAWL_WORKER_NAME,
+    noColor: env.NO_COLOR !== undefined && env.NO_COLOR !== '',
+  })
+}
