@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import type { Config } from './config.ts'
@@ -25,6 +26,8 @@ export type DirectConnection = {
   lost: Promise<Error>
   onNotify(handler: (channel: string, payload: string) => void): void
   close(): Promise<void>
+  /** Cuts the socket without a word: for a server that no longer answers. */
+  abort(): void
 }
 
 const INT8 = 20
@@ -113,7 +116,12 @@ export async function connectDirect(config: Config, name: string): Promise<Direc
     lost,
     onNotify: handler => client.on('notification', message => handler(message.channel, message.payload ?? '')),
     close: () => client.end().catch(() => {}),
+    abort: () => socketOf(client)?.destroy(),
   }
+}
+
+function socketOf(client: pg.Client): Socket | undefined {
+  return (client as unknown as { connection?: { stream?: Socket } }).connection?.stream
 }
 
 function noDatabase(): PawlError {

@@ -1,0 +1,103 @@
+import { systemClock } from '../../src/clock.ts'
+import type { Config } from '../../src/config.ts'
+import { type Daemon, startDaemon } from '../../src/daemon.ts'
+import { type Database, openDatabase } from '../../src/database.ts'
+import { type EmbeddedServer, startEmbedded } from '../../src/embedded.ts'
+import { PawlError } from '../../src/errors.ts'
+import { openLog } from '../../src/log.ts'
+import type { RunRow } from '../../src/status.ts'
+import { workers } from '../../workers/index.ts'
+import { loadOverrideSample, requestSampleOverrides } from '../../workers/overrides/sample.ts'
+import { type Command, exitCodes, type Terminal } from '../run.ts'
+import { shutdownSignal } from '../signals.ts'
+import { upgrade } from './migrate.ts'
+import { runLine } from './status.ts'
+
+/** A demonstration that has not ended after this long has gone wrong. */
+const SAMPLE_PATIENCE_MS = 180_000
+
+/** `pawl dev`: what `npm start` runs. Embedded PostgreSQL unless DATABASE_URL is set, sample data, a worker, live progress. */
+export const dev: Command = {
+  usage: 'dev [--once]',
+  summary: 'PostgreSQL, sample data and a worker, in one process; --once exits when the sample runs are done',
+  example: 'pawl dev --once',
+  quiet: true,
+  options: { once: { type: 'boolean' } },
+  async run(terminal, values) {
+    const stop = shutdownSignal()
+    const { config, server } = await serverFor(terminal)
+    try {
+      return await demonstrate({ ...terminal, config }, stop, values.once === true)
+    } finally {
+      await server?.stop()
+    }
+  },
+}
+
+async function serverFor(terminal: Terminal): Promise<{ config: Config; server: EmbeddedServer | undefined }> {
+  const { config, log, say } = terminal
+  if (config.databaseUrl !== undefined) return { config, server: undefined }
+  if (!config.embeddedAllowed) {
+    throw new PawlError('database.missing', 'DATABASE_URL is not set, and the embedded PostgreSQL is for development only', {
+      hint: 'set DATABASE_URL=postgres://user:password@host:5432/name',
+    })
+  }
+  const server = await startEmbedded({ log, ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }) })
+  say(`PostgreSQL ${server.adopted ? 'found running' : 'started'} (embedded, data in ${server.dataDir})`)
+  return { config: { ...config, databaseUrl: server.url, directUrl: server.url }, server }
+}
+
+async function demonstrate(terminal: Terminal, stop: Promise<NodeJS.Signals>, once: boolean): Promise<number> {
+  const { config, log, say } = terminal
+  const applied = await upgrade(config, log)
+  say(applied.length > 0 ? `schema: applied ${applied.length} migrations` : 'schema: up to date')
+  const db = openDatabase(config, log, { name: 'pawl dev', max: 2 })
+  let daemon: Daemon | undefined
+  try {
+    if (await loadOverrideSample(db)) say('sample data: 55,600 recipients in 5 categories')
+    daemon = await startWorker(config)
+    const runs = await requestSampleOverrides(db)
+    say(`worker ${daemon.workerName} ready; http://127.0.0.1:${daemon.httpPort}/readyz and /metrics\n`)
+    const stopped = new AbortController()
+    void stop.then(() => stopped.abort())
+    const done = await follow(terminal, db, runs, stopped.signal)
+    if (!once) {
+      say(`\n  psql '${config.databaseUrl}'\n  select * from pawl.runs;  select pawl.why('${runs[0]}');  select pawl.request_override(1, 1);\n\nworking until Ctrl-C`)
+      await stop
+    }
+    return done || !once ? exitCodes.ok : exitCodes.failed
+  } finally {
+    await daemon?.drain('end')
+    await db.close()
+  }
+}
+
+/** The probes' port is a convenience here: when another process has it, any free one will do. */
+async function startWorker(config: Config): Promise<Daemon> {
+  const log = openLog({ level: 'warn', destination: 2 })
+  const options = { log, workers }
+  try {
+    return await startDaemon({ ...options, config: { ...config, httpHost: '127.0.0.1' } })
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'EADDRINUSE') throw error
+    return startDaemon({ ...options, config: { ...config, httpHost: '127.0.0.1', httpPort: 0 } })
+  }
+}
+
+/** Prints each run whenever it has moved on, in place on a terminal, until all have ended. True when all completed. */
+async function follow(terminal: Terminal, db: Database, ids: string[], stopped: AbortSignal): Promise<boolean> {
+  const deadline = systemClock.elapsed() + SAMPLE_PATIENCE_MS
+  let drawn = 0
+  while (!stopped.aborted && systemClock.elapsed() < deadline) {
+    const runs = await db.query<RunRow>('select * from pawl.runs where run_id = any ($1) order by array_position($1, run_id)', [ids])
+    const over = runs.every(run => run.finished_at !== null)
+    if (terminal.color || over) {
+      if (terminal.color && drawn > 0) terminal.out(`\x1b[${drawn}A\x1b[J`.trimEnd())
+      for (const run of runs) terminal.out(runLine(run, terminal.color))
+      drawn = runs.length + 1
+    }
+    if (over) return runs.every(run => run.state === 'completed')
+    await systemClock.sleep(200, stopped)
+  }
+  return false
+}

@@ -1,0 +1,11 @@
+import type { Command } from '../run.ts'
+import { dev } from './dev.ts'
+import { health } from './health.ts'
+import { migrate } from './migrate.ts'
+import { override } from './override.ts'
+import { status } from './status.ts'
+import { cancel, pause, resume, retry, why } from './steer.ts'
+import { work } from './work.ts'
+
+/** The door's table: what can be asked of Pawl from a shell. */
+export const commands: Readonly<Record<string, Command>> = { work, dev, migrate, status, override, why, cancel, retry, pause, resume, health }

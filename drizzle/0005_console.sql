@@ -1,0 +1,417 @@
+-- What operators see and steer, and who may do what.
+create function pawl.queue_counts()
+returns table (queue text, ready bigint, delayed bigint, active bigint, failed bigint, oldest_ready_seconds integer)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- plpgsql binds late, so that no view of ours stands in the way of a pg-boss upgrade that alters its tables.
+  return query
+  select q.name,
+    coalesce(j.ready, 0), coalesce(j.delayed, 0), coalesce(j.active, 0), q.failed_count::bigint, j.oldest
+  from pgboss.queue q
+  left join (
+    select job.name,
+      count(*) filter (where job.state < 'active' and not job.blocked and job.start_after <= now()) as ready,
+      count(*) filter (where job.state < 'active' and (job.blocked or job.start_after > now())) as delayed,
+      count(*) filter (where job.state = 'active') as active,
+      extract(epoch from now() - min(job.start_after) filter (where job.state < 'active' and not job.blocked and job.start_after <= now()))::integer as oldest
+    from pgboss.job job
+    where job.state < 'completed'
+    group by job.name
+  ) j on j.name = q.name
+  where q.name not like '\_\_pgboss%';
+end
+$$;
+--> statement-breakpoint
+comment on function pawl.queue_counts() is 'Waiting, active and failed jobs of each queue, counted now; failed as of pg-boss''s last monitor pass';
+--> statement-breakpoint
+
+create function pawl.waiting_jobs(p_run_id text) returns table (state text, start_after timestamptz, ahead bigint)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select j.state::text, j.start_after,
+    (
+      select count(*) from pgboss.job o
+      where o.name = j.name and o.state < 'active' and not o.blocked and o.start_after <= now()
+        and (o.priority > j.priority or (o.priority = j.priority and o.created_on < j.created_on))
+    )
+  from pawl.checkpoints c
+  join pawl.kinds k using (kind)
+  join pgboss.job j on j.name = k.queue and j.id = c.job_id
+  where c.run_id = p_run_id;
+end
+$$;
+--> statement-breakpoint
+comment on function pawl.waiting_jobs(text) is 'The job that is to bring a run to a worker, and how many stand before it';
+--> statement-breakpoint
+
+create view pawl.runs as
+select
+  c.run_id,
+  c.kind,
+  c.state,
+  c.subject,
+  p.done,
+  c.total,
+  case when c.state = 'completed' then 100.0 when c.total > 0 then least(100.0, round(p.done * 100.0 / c.total, 1)) end as percent,
+  r.rows_per_second,
+  case when c.state = 'running' and r.rows_per_second > 0 and c.total >= p.done
+    then clock_timestamp() + (c.total - p.done) / r.rows_per_second * interval '1 second' end as eta,
+  case when c.started_at is not null then least(c.failures, c.failures_max) + case when c.state = 'failed' and c.failures > 0 then 0 else 1 end end as attempt,
+  c.failures,
+  l.name as worker,
+  c.started_at,
+  greatest(c.updated_at, p.moved_at) as updated_at,
+  c.finished_at,
+  c.error,
+  c.requested_at
+from pawl.checkpoints c
+left join pawl.leases l on l.id = c.owner
+cross join lateral (
+  select coalesce(sum(lane.done), c.done)::bigint as done, max(lane.updated_at) as moved_at
+  from pawl.lanes lane
+  where lane.run_id = c.run_id and c.state in ('pending', 'running')
+) p
+cross join lateral (
+  select case
+    when c.state = 'running' then round((p.done - c.opened_done) / greatest(extract(epoch from clock_timestamp() - c.opened_at), 0.001))
+    when c.state = 'completed' then round(p.done / greatest(extract(epoch from c.finished_at - c.started_at), 0.001))
+  end as rows_per_second
+) r;
+--> statement-breakpoint
+comment on view pawl.runs is 'Every run of every kind: state, progress, rate, when it will be done, who works on it. state: pending, running, completed, failed, cancelled';
+--> statement-breakpoint
+
+create view pawl.queues as
+select c.queue, c.ready, c.delayed, c.active, c.failed, p.queue is not null as paused, c.oldest_ready_seconds
+from pawl.queue_counts() c
+left join pawl.paused_queues p on p.queue = c.queue
+order by c.queue;
+--> statement-breakpoint
+comment on view pawl.queues is 'Each queue: jobs ready now, delayed, active, failed; whether it is paused; how long its oldest ready job has waited';
+--> statement-breakpoint
+
+create view pawl.failures as
+select c.run_id, c.kind, c.state, c.subject, c.finished_at as failed_at, c.failures, c.error, format('select pawl.retry(%L)', c.run_id) as retry_with
+from pawl.checkpoints c
+where c.state = 'failed'
+order by c.finished_at desc;
+--> statement-breakpoint
+comment on view pawl.failures is 'Runs that failed for good, newest first, each with the statement that runs it again from its cursor';
+--> statement-breakpoint
+
+create view pawl.workers as
+select
+  l.id,
+  case when l.state in ('running', 'draining') and not pawl.lease_alive(l.id, interval '10 seconds') then 'silent' else l.state end as state,
+  l.name,
+  (select count(*) from pawl.checkpoints c where c.owner = l.id and c.state = 'running') as runs,
+  l.queues,
+  l.host,
+  l.pid,
+  l.version,
+  l.started_at,
+  l.seen_at
+from pawl.leases l
+where l.state in ('running', 'draining') or l.stopped_at > now() - interval '1 day'
+order by l.state in ('running', 'draining') desc, l.started_at desc;
+--> statement-breakpoint
+comment on view pawl.workers is 'Worker processes alive now or within a day. silent: its lock is free or it was not seen for ten seconds; its runs are being taken over';
+--> statement-breakpoint
+
+create view pawl.stuck as
+select c.run_id, c.kind, c.state, c.subject, c.since, c.reason
+from (
+  select c.run_id, c.kind, c.state, c.subject, m.moved_at as since,
+    case
+      when c.state = 'running' and not pawl.lease_alive(c.owner, interval '15 seconds') then 'its worker is silent and nobody has taken it over; is a worker running?'
+      when c.state = 'running' and m.moved_at < clock_timestamp() - interval '1 minute' then 'no batch has committed for a minute; look for locks: select * from pg_stat_activity where wait_event_type = ''Lock'''
+      when c.state = 'pending' and p.queue is null and w.run_id is null and m.moved_at < clock_timestamp() - interval '1 minute'
+        and not exists (select from pawl.waiting_jobs(c.run_id) j where j.start_after > clock_timestamp() - interval '1 minute')
+        then 'no worker has opened it for a minute; are workers running, and have they free slots? select * from pawl.workers'
+    end as reason
+  from pawl.checkpoints c
+  join pawl.kinds k using (kind)
+  left join pawl.paused_queues p on p.queue = k.queue
+  left join pawl.checkpoints w on w.run_id = c.waits_for and w.state in ('pending', 'running')
+  cross join lateral (
+    select greatest(c.updated_at, max(lane.updated_at)) as moved_at from pawl.lanes lane where lane.run_id = c.run_id
+  ) m
+  where c.state in ('pending', 'running')
+) c
+where c.reason is not null
+order by c.since;
+--> statement-breakpoint
+comment on view pawl.stuck is 'Runs that should be moving and are not, longest first, each with the reason and where to look. Runs that wait for a paused queue, another run or a retry are not stuck';
+--> statement-breakpoint
+
+create view pawl.health as
+select h."check", h.ok, h.detail
+from (
+  select 1 as place, 'workers' as "check", count(*) > 0 as ok, format('%s alive', count(*)) as detail
+  from pawl.leases l where l.state = 'running' and pawl.lease_alive(l.id, interval '10 seconds')
+  union all
+  select 2, 'stuck runs', count(*) = 0, format('%s stuck', count(*)) from pawl.stuck
+  union all
+  select 3, 'failed runs', count(*) = 0, format('%s failed in the last 24 hours', count(*))
+  from pawl.checkpoints c where c.state = 'failed' and c.finished_at > now() - interval '24 hours'
+  union all
+  select 4, 'queue age', coalesce(max(q.oldest_ready_seconds), 0) < 300, format('oldest ready job has waited %s s', coalesce(max(q.oldest_ready_seconds), 0))
+  from pawl.queues q where not q.paused
+  union all
+  select 5, 'paused queues', true, coalesce(string_agg(p.queue, ', ' order by p.queue), 'none') from pawl.paused_queues p
+  union all
+  select 6, 'audit partitions', count(*) >= 2, format('%s months ahead', count(*))
+  from generate_series(1, 3) ahead
+  where to_regclass('public.category_override_audit_y' || to_char((now() at time zone 'UTC') + make_interval(months => ahead), 'YYYY"m"MM')) is not null
+  union all
+  select 7, 'connections', count(*) < 0.9 * current_setting('max_connections')::integer, format('%s of %s', count(*), current_setting('max_connections'))
+  from pg_stat_activity
+  union all
+  select 8, 'oldest transaction', coalesce(max(now() - a.xact_start), '0') < interval '1 hour',
+    format('%s s', coalesce(round(extract(epoch from max(now() - a.xact_start))), 0))
+  from pg_stat_activity a where a.xact_start is not null and a.backend_type = 'client backend'
+) h
+order by h.place;
+--> statement-breakpoint
+comment on view pawl.health is 'One row per check; select * from pawl.health where not ok shows what needs a person';
+--> statement-breakpoint
+
+create function pawl.cancel(run_id text, reason text default null) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  run pawl.checkpoints;
+begin
+  if length(cancel.reason) > 1000 then
+    raise exception 'the reason has % characters, 1000 at most', length(cancel.reason) using errcode = '22023', hint = 'shorten it';
+  end if;
+  select * into run from pawl.checkpoints c where c.run_id = cancel.run_id for update;
+  if not found then
+    raise exception 'run "%" does not exist', coalesce(cancel.run_id, 'null') using errcode = '22023', hint = 'select run_id, subject from pawl.runs where state in (''pending'', ''running'')';
+  end if;
+  if run.state not in ('pending', 'running') then
+    return false;
+  end if;
+  update pawl.checkpoints c
+  set cancel_requested_at = coalesce(c.cancel_requested_at, clock_timestamp()),
+      cancel_requested_by = coalesce(c.cancel_requested_by, session_user),
+      cancel_reason = coalesce(c.cancel_reason, cancel.reason)
+  where c.run_id = cancel.run_id;
+  if run.state = 'pending' then
+    perform pawl.finish(cancel.run_id, null, 'cancelled', pawl.cancel_text(session_user, cancel.reason));
+  end if;
+  return true;
+end
+$$;
+--> statement-breakpoint
+comment on function pawl.cancel(text, text) is 'Cancels a run: a waiting one at once, a running one at its next batch edge; what was applied stays and is counted. False when it had ended already';
+--> statement-breakpoint
+
+create function pawl.retry(run_id text) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  run pawl.checkpoints;
+begin
+  select * into run from pawl.checkpoints c where c.run_id = retry.run_id for update;
+  if not found then
+    raise exception 'run "%" does not exist', coalesce(retry.run_id, 'null') using errcode = '22023', hint = 'select run_id, subject, error from pawl.failures';
+  end if;
+  if run.state in ('running', 'completed') or (run.state = 'pending' and run.failures = 0) then
+    return false;
+  end if;
+  update pawl.checkpoints c
+  set state = 'pending', finished_at = null, error = null, failures = 0, crashes = 0, crashed_at_batch = null, waits_for = null,
+      cancel_requested_at = null, cancel_requested_by = null, cancel_reason = null, updated_at = clock_timestamp()
+  where c.run_id = retry.run_id;
+  perform pawl.changed(retry.run_id, 'pending', null);
+  perform pawl.deliver(retry.run_id);
+  return true;
+end
+$$;
+--> statement-breakpoint
+comment on function pawl.retry(text) is 'Runs a failed or cancelled run again from its cursor, with a fresh budget of attempts; a run that waits for its retry starts now. False when there is nothing to retry';
+--> statement-breakpoint
+
+create function pawl.queue_must_exist(p_queue text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (select from pgboss.queue q where q.name = p_queue) then
+    raise exception 'queue "%" does not exist', coalesce(p_queue, 'null') using errcode = '22023', hint = 'select queue from pawl.queues';
+  end if;
+end
+$$;
+--> statement-breakpoint
+comment on function pawl.queue_must_exist(text) is 'Raises 22023 for a queue that is not there';
+--> statement-breakpoint
+
+create function pawl.pause(queue text, reason text default null) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform pawl.queue_must_exist(pause.queue);
+  if length(pause.reason) > 1000 then
+    raise exception 'the reason has % characters, 1000 at most', length(pause.reason) using errcode = '22023', hint = 'shorten it';
+  end if;
+  insert into pawl.paused_queues (queue, reason) values (pause.queue, pause.reason) on conflict do nothing;
+  if not found then
+    return false;
+  end if;
+  perform pg_notify('pawl', 'paused');
+  return true;
+end
+$$;
+--> statement-breakpoint
+comment on function pawl.pause(text, text) is 'Stops work on a queue until pawl.resume: nothing new is claimed, running runs stop at their next batch edge and keep their place. False when it was paused already';
+--> statement-breakpoint
+
+create function pawl.resume(queue text) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform pawl.queue_must_exist(resume.queue);
+  delete from pawl.paused_queues p where p.queue = resume.queue;
+  if not found then
+    return false;
+  end if;
+  perform pg_notify('pawl', 'resumed');
+  return true;
+end
+$$;
+--> statement-breakpoint
+comment on function pawl.resume(text) is 'Lets a paused queue go on. False when it was not paused';
+--> statement-breakpoint
+
+create function pawl.why(run_id text) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  run record;
+  job record;
+  pause record;
+  alive bigint;
+begin
+  select r.*, c.waits_for, c.failures_max, c.cancel_requested_at, c.cancel_requested_by, c.owner, c.crashes, k.queue
+  into run
+  from pawl.runs r
+  join pawl.checkpoints c using (run_id)
+  join pawl.kinds k on k.kind = r.kind
+  where r.run_id = why.run_id;
+  if not found then
+    return format('There is no run "%s"; select run_id, subject from pawl.runs lists them.', why.run_id);
+  end if;
+  if run.state = 'completed' then
+    return format('Completed at %s with %s rows; nothing to do.', run.finished_at, run.done);
+  elsif run.state = 'cancelled' then
+    return format('It was %s at %s, after %s rows, which stay; select pawl.retry(%L) goes on from there.', run.error, run.finished_at, run.done, run.run_id);
+  elsif run.state = 'failed' then
+    return format('Failed at %s after %s rows: %s. Mend the cause, then select pawl.retry(%L) goes on from there.', run.finished_at, run.done, run.error, run.run_id);
+  elsif run.state = 'running' then
+    if run.cancel_requested_at is not null then
+      return format('Running; %s asked to cancel it at %s, and it stops at its next batch edge.', run.cancel_requested_by, run.cancel_requested_at);
+    elsif not pawl.lease_alive(run.owner, interval '10 seconds') then
+      return format('Its worker %s has gone silent; another takes it over within seconds if one is running (select * from pawl.workers).', run.worker);
+    elsif run.updated_at < clock_timestamp() - interval '1 minute' then
+      return format('Worker %s holds it, but no batch has committed since %s; look for locks: select * from pg_stat_activity where wait_event_type = ''Lock''.', run.worker, run.updated_at);
+    end if;
+    return format('Running on worker %s: %s of %s rows, %s rows/s, done %s; nothing to do.', run.worker, run.done, coalesce(run.total::text, '?'), run.rows_per_second, coalesce('at ' || run.eta, 'soon'));
+  end if;
+  select * into pause from pawl.paused_queues p where p.queue = run.queue;
+  if found then
+    return format('Waiting: queue %s was paused by %s at %s%s; select pawl.resume(%L) lets it go on.', run.queue, pause.paused_by, pause.paused_at, coalesce(' (' || pause.reason || ')', ''), run.queue);
+  end if;
+  if exists (select from pawl.checkpoints w where w.run_id = run.waits_for and w.state in ('pending', 'running')) then
+    return format('Waiting for %s, which comes first; select pawl.why(%L) says where that one is.', run.waits_for, run.waits_for);
+  end if;
+  select * into job from pawl.waiting_jobs(run.run_id);
+  if found and run.failures > 0 and job.start_after > clock_timestamp() then
+    return format('Waiting for its retry %s of %s at %s after: %s. select pawl.retry(%L) starts it now.', run.failures, run.failures_max, job.start_after, run.error, run.run_id);
+  end if;
+  if found and job.start_after > clock_timestamp() then
+    return format('Waiting until %s, as was asked.', job.start_after);
+  end if;
+  select count(*) into alive from pawl.workers w where w.state = 'running' and run.queue = any (w.queues);
+  if alive = 0 then
+    return format('Waiting: no worker is running for queue %s; start one with "pawl work".', run.queue);
+  end if;
+  if not found or job.state not in ('created', 'retry', 'active') then
+    return 'Waiting, but the job that was to bring it to a worker is gone; a worker enqueues a new one within a minute.';
+  end if;
+  return format('Waiting in queue %s behind %s jobs, with %s workers alive; it starts when one has a free slot.', run.queue, job.ahead, alive);
+end
+$$;
+--> statement-breakpoint
+comment on function pawl.why(text) is 'Why a run is where it is, in one sentence, and what to do';
+--> statement-breakpoint
+
+-- Functions are executable by everyone unless taken away; here each role gets what it is for, by name.
+revoke execute on all functions in schema pawl from public;
+--> statement-breakpoint
+revoke execute on function public.cleanup_old_override_operations(), public.maintain_audit_partitions() from public;
+--> statement-breakpoint
+grant execute on function
+  pawl.request_override(bigint, bigint, jsonb, integer, inet, text, text),
+  pawl.revert_override(text, bigint),
+  pawl.enqueue(text, jsonb, integer, timestamptz, text)
+to pawl_producer;
+--> statement-breakpoint
+grant execute on function
+  pawl.cancel(text, text), pawl.retry(text), pawl.pause(text, text), pawl.resume(text), pawl.why(text)
+to pawl_operator;
+--> statement-breakpoint
+grant select on pawl.runs, pawl.queues, pawl.failures, pawl.workers, pawl.stuck, pawl.health to pawl_observer, pawl_operator;
+--> statement-breakpoint
+-- Used by the views; a view reads tables as its owner, but calls functions as its reader.
+grant execute on function pawl.queue_counts(), pawl.waiting_jobs(text), pawl.lease_alive(integer, interval) to pawl_observer, pawl_operator;
+--> statement-breakpoint
+grant select, insert, update, delete on all tables in schema pawl to pawl_worker;
+--> statement-breakpoint
+grant usage on all sequences in schema pawl to pawl_worker;
+--> statement-breakpoint
+grant execute on all functions in schema pawl to pawl_worker;
+--> statement-breakpoint
+grant select, insert, update, delete on
+  public.category_override_operations, public.category_override_audit, public.category_override_audit_keys, public.category_recipient_settings,
+  public.system_maintenance_log
+to pawl_worker;
+--> statement-breakpoint
+grant select on public.users, public.categories, public.recipients to pawl_worker;
+--> statement-breakpoint
+grant select on public.v_category_override_summary, public.v_override_operation_history to pawl_worker, pawl_operator, pawl_observer;
+--> statement-breakpoint
+-- Sequences by what they serve: an adopted host may call them otherwise, or have identity columns.
+do $$
+declare
+  served record;
+  sequence text;
+begin
+  for served in
+    select *
+    from (values
+      ('public.category_override_operations', 'id'), ('public.category_override_audit', 'id'),
+      ('public.category_recipient_settings', 'id'), ('public.system_maintenance_log', 'id')
+    ) columns (relation, attribute)
+    where exists (select from pg_attribute a where a.attrelid = relation::regclass and a.attname = attribute)
+  loop
+    sequence := pg_get_serial_sequence(served.relation, served.attribute);
+    if sequence is not null then
+      execute format('grant usage on sequence %s to pawl_worker', sequence);
+    end if;
+  end loop;
+end
+$$;
+--> statement-breakpoint
+grant execute on function public.cleanup_old_override_operations(), public.maintain_audit_partitions() to pawl_worker;
+--> statement-breakpoint
+-- pg-boss's own schema stands already; "pawl migrate up" grants this anew each time, as a newer pg-boss may bring new tables.
+grant usage on schema pgboss to pawl_worker;
+--> statement-breakpoint
+grant select, insert, update, delete on all tables in schema pgboss to pawl_worker;
+--> statement-breakpoint
+grant usage on all sequences in schema pgboss to pawl_worker;
+--> statement-breakpoint
+grant execute on all functions in schema pgboss to pawl_worker;

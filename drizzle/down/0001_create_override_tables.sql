@@ -1,0 +1,25 @@
+-- pawl:destructive
+-- Drops the audit trail and the operations, and those of the host's tables that Pawl itself had created.
+drop function public.get_override_operation_progress(varchar);
+drop function public.cleanup_old_override_operations();
+drop table public.category_override_operations;
+drop function public.touch_category_override_operation();
+drop table public.category_override_audit;
+drop function public.maintain_audit_partitions();
+drop function public.keep_category_override_audit_key();
+drop table public.category_override_audit_keys;
+drop function pawl.ensure_month_partitions(regclass, integer);
+drop function pawl.ensure_month_partition(regclass, date);
+drop index public.idx_recipients_override_target;
+drop index public.idx_system_maintenance_log_operation;
+do $$
+declare
+  created text;
+begin
+  foreach created in array array['category_recipient_settings', 'recipients', 'categories', 'users', 'system_maintenance_log'] loop
+    if obj_description(to_regclass('public.' || created)) like 'Created by Pawl%' then
+      execute format('drop table public.%I', created);
+    end if;
+  end loop;
+end
+$$;

@@ -1,0 +1,25 @@
+-- Takes the console away; runs and their data stay.
+drop function pawl.why(text);
+drop function pawl.resume(text);
+drop function pawl.pause(text, text);
+drop function pawl.queue_must_exist(text);
+drop function pawl.retry(text);
+drop function pawl.cancel(text, text);
+drop view pawl.health;
+drop view pawl.stuck;
+drop view pawl.workers;
+drop view pawl.failures;
+drop view pawl.queues;
+drop view pawl.runs;
+drop function pawl.waiting_jobs(text);
+drop function pawl.queue_counts();
+revoke all on all tables in schema pawl from pawl_worker, pawl_operator, pawl_observer;
+revoke all on all sequences in schema pawl from pawl_worker;
+revoke all on all functions in schema pawl from pawl_worker, pawl_producer, pawl_operator, pawl_observer;
+revoke all on all tables in schema public from pawl_worker, pawl_operator, pawl_observer;
+revoke all on all sequences in schema public from pawl_worker;
+revoke all on function public.cleanup_old_override_operations(), public.maintain_audit_partitions() from pawl_worker;
+revoke all on all tables in schema pgboss from pawl_worker;
+revoke all on all sequences in schema pgboss from pawl_worker;
+revoke all on all functions in schema pgboss from pawl_worker;
+revoke usage on schema pgboss from pawl_worker;

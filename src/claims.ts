@@ -1,0 +1,115 @@
+import type { JobWithMetadata, PgBoss } from 'pg-boss'
+import type { Clock } from './clock.ts'
+import type { Config } from './config.ts'
+import type { Database } from './database.ts'
+import { messageOf } from './errors.ts'
+import type { Log } from './log.ts'
+import type { Metrics } from './metrics.ts'
+import { type HandlerOptions, handle, type Worker } from './worker.ts'
+
+/** The claim loops of this process: which queues it takes jobs from now. */
+export type Claims = {
+  /** Looks which queues are paused now, and opens or closes their loops. Never rejects. */
+  refresh(): Promise<void>
+  slots(): number
+  queues(): string[]
+  /** Claims nothing more and resolves when the last handler has returned. */
+  stop(): Promise<void>
+}
+
+export type ClaimsOptions = Omit<HandlerOptions, 'lanes' | 'leaseMs' | 'turnMs' | 'onPaused'> & {
+  boss: PgBoss
+  db: Database
+  log: Log
+  clock: Clock
+  config: Config
+  metrics: Metrics
+  workers: readonly Worker[]
+}
+
+type Payload = { run_id: string }
+
+/** A notification may be lost with a connection: look again this often. */
+const REFRESH_EVERY_MS = 2_000
+
+/** Opens `config.concurrency` claim loops a queue and keeps them in step with `pawl.paused_queues`. */
+export async function startClaims(options: ClaimsOptions): Promise<Claims> {
+  const { boss, db, log, clock, config, workers } = options
+  const open = new Map<string, string[]>()
+  const stopping = new AbortController()
+  let turn: Promise<void> = Promise.resolve()
+
+  const handlers = new Map(
+    workers.map(worker => [
+      worker.queue,
+      handle(worker, { ...options, lanes: config.lanes, leaseMs: config.leaseMs, turnMs: config.turnMs, onPaused: () => void refresh() }),
+    ]),
+  )
+
+  const openLoop = async (queue: string): Promise<string> => {
+    const handler = handlers.get(queue)
+    const workId: string = await boss.work(
+      queue,
+      {
+        batchSize: 1,
+        includeMetadata: true,
+        perJobResults: true,
+        pollingIntervalSeconds: 1,
+        // With LISTEN up pg-boss would poll every 30 s, but retries and matured jobs notify nobody.
+        notifyPollingIntervalSeconds: 1,
+        heartbeatRefreshSeconds: 2,
+      },
+      async ([job]: JobWithMetadata<Payload>[]) => {
+        if (job === undefined || handler === undefined) return []
+        const settlement = await handler({ runId: job.data.run_id, jobId: job.id, jobAttempt: job.retryCount }, job.signal)
+        // Otherwise the loop sleeps out its interval before it looks for the next job (notifications coalesce).
+        setImmediate(() => boss.notifyWorker(workId))
+        return [{ id: job.id, ...settlement }]
+      },
+    )
+    return workId
+  }
+
+  const refreshNow = async () => {
+    if (stopping.signal.aborted) return
+    const paused = new Set((await db.query<{ queue: string }>('select queue from pawl.paused_queues')).map(row => row.queue))
+    for (const { queue } of workers) {
+      if (paused.has(queue) && open.has(queue)) {
+        open.delete(queue)
+        await boss.offWork(queue, { wait: false })
+        log.info({ queue }, 'queue paused')
+      } else if (!paused.has(queue) && !open.has(queue)) {
+        const loops: string[] = []
+        open.set(queue, loops)
+        for (let slot = 0; slot < config.concurrency; slot += 1) loops.push(await openLoop(queue))
+        log.info({ queue, slots: loops.length }, 'queue open')
+      }
+    }
+  }
+  const refresh = () => {
+    turn = turn.then(refreshNow).catch(error => log.warn({ reason: messageOf(error) }, 'could not look for paused queues'))
+    return turn
+  }
+
+  await refreshNow()
+  const looping = (async () => {
+    while (!stopping.signal.aborted) {
+      await clock.sleep(REFRESH_EVERY_MS, stopping.signal)
+      await refresh()
+    }
+  })()
+
+  return {
+    refresh,
+    slots: () => [...open.values()].reduce((sum, loops) => sum + loops.length, 0),
+    queues: () => [...open.keys()],
+    async stop() {
+      stopping.abort()
+      await looping
+      const names = [...open.keys()]
+      open.clear()
+      // offWork resolves when the handlers have returned and their jobs are settled.
+      await Promise.all(names.map(queue => boss.offWork(queue, { wait: true })))
+    },
+  }
+}

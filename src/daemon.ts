@@ -1,0 +1,130 @@
+import type { PgBoss } from 'pg-boss'
+import { openBoss } from './boss.ts'
+import { type Claims, startClaims } from './claims.ts'
+import { type Clock, systemClock } from './clock.ts'
+import type { Config } from './config.ts'
+import { type Database, openDatabase } from './database.ts'
+import { messageOf } from './errors.ts'
+import { type Check, serveHealth } from './health.ts'
+import type { Log } from './log.ts'
+import { type Metrics, openMetrics } from './metrics.ts'
+import { migrationsDir, requireSchema } from './migrate.ts'
+import { type Presence, type Rescue, startPresence } from './presence.ts'
+import type { Worker } from './worker.ts'
+
+/** A worker process: started, drained, gone. Knows no domain. */
+export type Daemon = {
+  httpPort: number
+  workerName: string
+  /** Stops claiming, lets runs stop at their next batch edge, hands them back, and closes everything. Safe to call twice. */
+  drain(reason: string): Promise<void>
+}
+
+export type DaemonOptions = { config: Config; log: Log; workers: readonly Worker[]; clock?: Clock }
+
+/** Without a confirmed lease for this long we are no use to anyone: not ready. */
+const READY_SILENT_MS = 5_000
+/** The presence loop turns twice a second; this long without a turn and the event loop is stuck. */
+const LIVE_STALLED_MS = 30_000
+
+/** Starts a worker: schema checked, queue connected, lease taken, claims open, probes served. */
+export async function startDaemon({ config, log, workers, clock = systemClock }: DaemonOptions): Promise<Daemon> {
+  const db = openDatabase(config, log, { name: 'pawl worker' })
+  await requireSchema(db.query, migrationsDir(config))
+  const drain = new AbortController()
+  const held = new Set<string>()
+  const boss = openBoss(config, log, { supervise: true, name: 'pawl boss' })
+  await boss.start()
+  let claims: Claims | undefined
+  let presence: Presence | undefined
+  const metrics: Metrics = openMetrics(
+    {
+      query: db.query,
+      pool: db.counts,
+      held: () => held.size,
+      slots: () => claims?.slots() ?? 0,
+      draining: () => drain.signal.aborted,
+      leaseSilentMs: () => presence?.silentMs() ?? 0,
+    },
+    clock.elapsed,
+  )
+  presence = await startPresence({
+    config,
+    log,
+    clock,
+    queues: workers.map(worker => worker.queue),
+    held: () => [...held],
+    onRescue: rescues => voidDeliveries(boss, rescues, metrics, log),
+    onNews: () => claims?.refresh(),
+  })
+  claims = await startClaims({ boss, db, log, clock, config, workers, metrics, drain: drain.signal, held, lease: presence.lease })
+  const health = await serveHealth({
+    host: config.httpHost,
+    port: config.httpPort,
+    log,
+    probes: {
+      live: () => [checkOf('loop', (presence?.stalledMs() ?? 0) < LIVE_STALLED_MS, `turned ${Math.round(presence?.stalledMs() ?? 0)} ms ago`)],
+      ready: () => readiness(drain.signal.aborted, presence, claims),
+      metrics: async () => ({ type: metrics.contentType, text: await metrics.text() }),
+    },
+  })
+  log.info({ worker: presence.name, http_port: health.port, queues: workers.map(worker => worker.queue) }, 'worker ready')
+
+  let draining: Promise<void> | undefined
+  return {
+    httpPort: health.port,
+    workerName: presence.name,
+    drain(reason) {
+      draining ??= (async () => {
+        log.info({ reason, held: held.size }, 'worker draining')
+        drain.abort()
+        await presence.draining()
+        await within(config.drainMs, clock, claims.stop())
+        await stopQuietly(boss, log)
+        await presence.stop()
+        await health.close()
+        await closeQuietly(db, log)
+        log.info({ reason, left_behind: held.size }, 'worker drained')
+      })()
+      return draining
+    },
+  }
+}
+
+function readiness(draining: boolean, presence: Presence | undefined, claims: Claims | undefined): Check[] {
+  const silentMs = Math.round(presence?.silentMs() ?? Number.MAX_SAFE_INTEGER)
+  return [
+    checkOf('database', presence?.lease() !== undefined && silentMs < READY_SILENT_MS, `confirmed ${silentMs} ms ago`),
+    checkOf('claiming', (claims?.slots() ?? 0) > 0, `${claims?.slots() ?? 0} slots on ${claims?.queues().join(', ') || 'no queue'}`),
+    checkOf('not draining', !draining, draining ? 'shutting down' : 'at work'),
+  ]
+}
+
+function checkOf(check: string, ok: boolean, detail: string): Check {
+  return { check, ok, detail }
+}
+
+/** The old job of a rescued run: settled by its attempt, so that whoever held it can't complete it any more. */
+async function voidDeliveries(boss: PgBoss, rescues: Rescue[], metrics: Metrics, log: Log): Promise<void> {
+  for (const rescue of rescues) {
+    metrics.rescue(rescue.reason)
+    log.warn({ run_id: rescue.runId, queue: rescue.queue, reason: rescue.reason }, 'run rescued')
+    if (rescue.jobId === null || rescue.jobAttempt === null) continue
+    await boss
+      .complete(rescue.queue, { id: rescue.jobId, retryCount: rescue.jobAttempt }, { outcome: 'rescued', reason: rescue.reason })
+      .catch(error => log.warn({ err: error, job_id: rescue.jobId }, 'the old job of a rescued run was not settled'))
+  }
+}
+
+async function within(ms: number, clock: Clock, work: Promise<void>): Promise<void> {
+  const settled = new AbortController()
+  await Promise.race([work, clock.sleep(ms, settled.signal)]).finally(() => settled.abort())
+}
+
+async function stopQuietly(boss: PgBoss, log: Log): Promise<void> {
+  await boss.stop({ graceful: false }).catch(error => log.warn({ err: error, reason: messageOf(error) }, 'pg-boss did not stop cleanly'))
+}
+
+async function closeQuietly(db: Database, log: Log): Promise<void> {
+  await db.close().catch(error => log.warn({ err: error }, 'the pool did not close cleanly'))
+}

@@ -1,0 +1,60 @@
+import { createServer, type Server } from 'node:http'
+import type { Log } from './log.ts'
+
+/** One named check of a probe. */
+export type Check = { check: string; ok: boolean; detail: string }
+
+export type Probes = {
+  /** Is the process itself turning? Never the database: an outage there must not restart every worker. */
+  live: () => Check[]
+  /** Should this process be relied on for work now? */
+  ready: () => Check[] | Promise<Check[]>
+  metrics: () => Promise<{ type: string; text: string }>
+}
+
+/** Serves /livez, /readyz and /metrics; 503 with the same JSON when a check is not ok. Port 0 takes any free one. */
+export async function serveHealth(options: { host: string; port: number; probes: Probes; log: Log }): Promise<{ port: number; close(): Promise<void> }> {
+  const { probes, log } = options
+  const server = createServer(async (request, response) => {
+    const answer = (status: number, type: string, text: string) => {
+      response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' }).end(text)
+    }
+    const report = (checks: Check[]) => {
+      const ok = checks.every(check => check.ok)
+      answer(ok ? 200 : 503, 'application/json', `${JSON.stringify({ ok, checks })}\n`)
+    }
+    try {
+      const path = new URL(request.url ?? '/', 'http://localhost').pathname
+      if (request.method !== 'GET' && request.method !== 'HEAD') answer(405, 'text/plain', 'only GET\n')
+      else if (path === '/livez') report(probes.live())
+      else if (path === '/readyz') report(await probes.ready())
+      else if (path === '/metrics') {
+        const { type, text } = await probes.metrics()
+        answer(200, type, text)
+      } else answer(404, 'text/plain', 'try /livez, /readyz or /metrics\n')
+    } catch (error) {
+      log.error({ err: error }, 'health request failed')
+      if (!response.headersSent) answer(500, 'text/plain', 'see the log\n')
+    }
+  })
+  await listen(server, options.host, options.port)
+  const address = server.address()
+  return {
+    port: typeof address === 'object' && address !== null ? address.port : options.port,
+    close: () =>
+      new Promise(resolve => {
+        server.close(() => resolve())
+        server.closeAllConnections()
+      }),
+  }
+}
+
+function listen(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, host, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+}

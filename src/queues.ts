@@ -1,0 +1,44 @@
+/**
+ * Every queue, with what pg-boss needs to know of it. A queue's name is its file: `overrides.apply` is `workers/overrides/apply.ts`.
+ * `pawl migrate up` creates them and brings their settings up to date; pg-boss's own createQueue never changes an existing one.
+ */
+export type QueueSettings = {
+  name: string
+  /** Seconds until pg-boss takes a job from a worker whose heartbeats stopped; ours is the faster rescue, this one the second net. */
+  heartbeatSeconds: number
+  /** Seconds a job may be active. Longer runs go on in a fresh job before that (`PAWL_TURN_SECONDS`). */
+  expireInSeconds: number
+  /** Deliveries, not failures: crashes and hand-overs spend them too. The run counts its own failures (`pawl.checkpoints.failures`). */
+  retryLimit: number
+  retryDelay: number
+  retryDelayMax: number
+  retentionSeconds: number
+  deleteAfterSeconds: number
+}
+
+const DAY_SECONDS = 86_400
+
+const delivery = {
+  heartbeatSeconds: 10,
+  expireInSeconds: DAY_SECONDS,
+  retryLimit: 1000,
+  retryDelay: 2,
+  retryDelayMax: 300,
+  retentionSeconds: 30 * DAY_SECONDS,
+  deleteAfterSeconds: 7 * DAY_SECONDS,
+}
+
+export const queues: readonly QueueSettings[] = [{ name: 'overrides.apply', ...delivery }]
+
+/** Where jobs of `queue` end whose run failed for good. */
+export function deadLetterOf(queue: string): string {
+  return `${queue}.dead`
+}
+
+/** The queues that `patterns` such as `overrides.*` name; all of them for none. */
+export function queuesMatching(patterns: readonly string[]): string[] {
+  const names = queues.map(queue => queue.name)
+  if (patterns.length === 0) return names
+  const matchers = patterns.map(pattern => new RegExp(`^${pattern.split('*').map(part => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&')).join('.*')}$`))
+  return names.filter(name => matchers.some(matcher => matcher.test(name)))
+}

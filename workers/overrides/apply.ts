@@ -1,0 +1,43 @@
+import { inBatches, patiently, type RunContext, type Step } from '../../src/batches.ts'
+import { codeOf, PawlError } from '../../src/errors.ts'
+import type { Worker } from '../../src/worker.ts'
+
+/**
+ * Applies one override operation, or takes one back, over every live recipient of its category (document 000).
+ * The batches themselves are `pawl.apply_override_batch` and `pawl.revert_override_batch`: one round trip each.
+ */
+export const applyOverride: Worker = {
+  queue: 'overrides.apply',
+  async work(context, { lanes }) {
+    const { db, run } = context
+    const start = await patiently(context, async () => {
+      const [row] = await db.query<{ outcome: 'started' | 'waits' | 'gone' }>('select pawl.start_override($1, $2, $3) as outcome', [run.runId, run.epoch, lanes])
+      return row?.outcome
+    })
+    if (start === 'waits') {
+      context.log.info('operation waits behind another of its category')
+      return 'parked'
+    }
+    if (start === 'gone') return 'gone'
+    return inBatches(context, await batchOf(context))
+  },
+}
+
+async function batchOf(context: RunContext): Promise<(lane: number) => Promise<Step>> {
+  const { db, run } = context
+  const [operation] = await patiently(context, () =>
+    db.query<{ reverts: boolean }>('select reverts_operation_id is not null as reverts from public.category_override_operations where operation_id = $1', [run.runId]),
+  )
+  const step = operation?.reverts === true ? 'pawl.revert_override_batch' : 'pawl.apply_override_batch'
+  return async lane => {
+    try {
+      const [row] = await db.query<Step>(`select rows, finished, stop from ${step}($1, $2, $3)`, [run.runId, lane, run.epoch])
+      if (row === undefined) throw new Error(`${step} returned no row`)
+      return row
+    } catch (error) {
+      // A recipient, the category or the user was deleted between our look and our write. The next look sees it.
+      if (codeOf(error) === '23503') throw new PawlError('override.rows_vanished', 'rows vanished under a batch', { retryable: true, cause: error })
+      throw error
+    }
+  }
+}
