@@ -8,8 +8,7 @@ alter table public.category_recipient_settings
 -- What the row held before its last override, so that pawl.revert_override can put it back. Null settings: there was no row.
 alter table public.category_recipient_settings
   add column if not exists previous_settings jsonb,
-  add column if not exists previous_operation varchar(50),
-  add column if not exists previous_timestamp timestamp with time zone;
+  add column if not exists previous_operation varchar(50);
 --> statement-breakpoint
 alter table public.categories
   add column if not exists last_override_at timestamp with time zone,

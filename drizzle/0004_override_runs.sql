@@ -18,7 +18,9 @@ create function pawl.add_override_operation(
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  new_id text := 'ovr_' || replace(gen_random_uuid()::text, '-', '');
+  -- Short: the id stands in every settings row it wrote, and in people's mouths.
+  new_number bigint := nextval('public.category_override_operations_id_seq');
+  new_id text := 'ovr_' || new_number;
   user_name text;
   category record;
   earlier record;
@@ -32,9 +34,9 @@ begin
     raise exception 'category % does not exist', coalesce(p_category_id::text, 'null') using errcode = '23503', hint = 'pass the id of a row of public.categories';
   end if;
   insert into public.category_override_operations (
-    operation_id, category_id, user_id, batch_size, override_settings, operation_timestamp, reverts_operation_id, idempotency_key, idempotency_request
+    id, operation_id, category_id, user_id, batch_size, override_settings, operation_timestamp, reverts_operation_id, idempotency_key, idempotency_request
   )
-  values (new_id, p_category_id, p_user_id, p_batch_size, coalesce(p_settings, category.settings), now(), p_reverts, p_idempotency_key, p_request)
+  values (new_number, new_id, p_category_id, p_user_id, p_batch_size, coalesce(p_settings, category.settings), now(), p_reverts, p_idempotency_key, p_request)
   on conflict (idempotency_key) do nothing;
   if not found then
     select o.operation_id, o.idempotency_request into earlier
@@ -236,8 +238,7 @@ begin
       is_override_generated = true,
       override_timestamp = operation.operation_timestamp,
       previous_settings = s.settings,
-      previous_operation = s.updated_by_operation,
-      previous_timestamp = s.override_timestamp
+      previous_operation = s.updated_by_operation
   where s.category_id = operation.category_id and s.recipient_id = any (recipients);
   get diagnostics rows = row_count;
   if rows < cardinality(recipients) then
@@ -252,8 +253,7 @@ begin
         is_override_generated = true,
         override_timestamp = excluded.override_timestamp,
         previous_settings = s.settings,
-        previous_operation = s.updated_by_operation,
-        previous_timestamp = s.override_timestamp
+        previous_operation = s.updated_by_operation
     where s.updated_by_operation is distinct from p_run_id;
     get diagnostics inserted = row_count;
     rows := rows + inserted;
@@ -300,12 +300,14 @@ begin
   with page as materialized (
     select s.recipient_id,
       s.updated_by_operation = operation.reverts_operation_id and s.settings = operation.override_settings as untouched,
-      s.previous_settings is null as was_absent
+      s.previous_settings is null as was_absent,
+      earlier.operation_id as earlier, earlier.operation_timestamp as earlier_timestamp
     from public.category_recipient_settings s
+    left join public.category_override_audit earlier on earlier.operation_id = s.previous_operation
     where s.category_id = operation.category_id and s.recipient_id > after and s.recipient_id <= upto
     order by s.recipient_id
     limit operation.batch_size
-    for update
+    for update of s
   ), removed as (
     delete from public.category_recipient_settings s
     using page p
@@ -315,12 +317,11 @@ begin
     update public.category_recipient_settings s
     set settings = s.previous_settings,
         -- An operation whose audit is gone can't be named any more.
-        updated_by_operation = (select k.operation_id from public.category_override_audit_keys k where k.operation_id = s.previous_operation),
-        is_override_generated = s.previous_timestamp is not null,
-        override_timestamp = s.previous_timestamp,
+        updated_by_operation = p.earlier,
+        is_override_generated = p.earlier is not null,
+        override_timestamp = p.earlier_timestamp,
         previous_settings = null,
-        previous_operation = null,
-        previous_timestamp = null
+        previous_operation = null
     from page p
     where s.category_id = operation.category_id and s.recipient_id = p.recipient_id and p.untouched and not p.was_absent
     returning 1

@@ -15,7 +15,6 @@ alter table public.categories
 alter table public.category_recipient_settings
   drop constraint chk_valid_operation_reference,
   drop constraint fk_category_recipient_settings_operation,
-  drop column previous_timestamp,
   drop column previous_operation,
   drop column previous_settings,
   drop column override_timestamp,

@@ -142,7 +142,6 @@ export const categoryRecipientSettings = pgTable(
     overrideTimestamp: moment('override_timestamp'),
     previousSettings: jsonb('previous_settings'),
     previousOperation: varchar('previous_operation', { length: 50 }),
-    previousTimestamp: moment('previous_timestamp'),
   },
   table => [
     unique().on(table.categoryId, table.recipientId),

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
 import { migrateDown, migrateUp, verifyMigrations } from '../../src/migrate.ts'
+import { until } from '../support/until.ts'
 import { migrateTogether, startReplica } from './replicas.ts'
-import { openStage, type Stage, until } from './stage.ts'
+import { openStage, type Stage } from './stage.ts'
 
 const ROWS = { tag: '0000_rows', up: 'create table rows as select n from generate_series(1, 1000) n', down: 'drop table rows' }
 const INDEX = {
@@ -22,8 +23,7 @@ async function openWriter(stage: Stage) {
   return writer
 }
 
-const building = (stage: Stage) => async () =>
-  (await stage.query(`select from pg_stat_activity where query like '%create index concurrently%' and wait_event_type = 'Lock' and pid <> pg_backend_pid()`)).length > 0
+const building = async (stage: Stage) => (await stage.sessions(`query like '%create index concurrently%' and wait_event_type = 'Lock'`)) > 0
 
 test('an index is built without a transaction, and taken back', async () => {
   const stage = await openStage()
@@ -49,9 +49,9 @@ test('a build that was killed is not recorded; its invalid index is dropped and 
   await stage.write(ROWS, INDEX)
   const replica = await startReplica(stage)
   replica.go()
-  await until(building(stage))
+  await until('the index is being built', () => building(stage))
   replica.child.kill('SIGKILL')
-  await until(async () => !(await building(stage)()))
+  await until('the server notices', async () => !(await building(stage)))
   expect(await indexes(stage)).toEqual([{ name: 'rows_n', valid: false }])
   expect(await stage.applied()).toEqual(['0000_rows'])
   expect(await verifyMigrations(stage.context)).toMatchObject({ ok: false, problems: [{ kind: 'pending' }, { kind: 'invalid_index', tag: 'public.rows_n' }] })
@@ -69,7 +69,7 @@ test('an index that is being built right now is no finding', async () => {
   const writer = await openWriter(stage)
   const builder = await stage.connect('builder')
   const built = builder.query('create index concurrently rows_n on rows (n)')
-  await until(building(stage))
+  await until('the index is being built', () => building(stage))
   expect(await indexes(stage)).toEqual([{ name: 'rows_n', valid: false }])
   expect(await verifyMigrations(stage.context)).toEqual({ ok: true, problems: [] })
   await writer.query('commit')
@@ -110,9 +110,9 @@ test('replicas that wait for the builder do not deadlock with it', async () => {
   const writer = await openWriter(stage)
   await stage.write(ROWS, INDEX)
   const outcomes = migrateTogether(stage, 4)
-  await until(building(stage))
+  await until('the index is being built', () => building(stage))
   // The other three are connected and ask for the lock while the builder waits for every old snapshot.
-  await until(async () => (await stage.query(`select from pg_stat_activity where application_name = 'pawl migrate'`)).length === 4)
+  await until('four migrators', async () => (await stage.sessions(`application_name = 'pawl migrate'`)) === 4)
   await writer.query('commit')
   expect((await outcomes).map(outcome => outcome?.applied?.length ?? outcome).toSorted()).toEqual([0, 0, 0, 1])
   expect(await indexes(stage)).toEqual([{ name: 'rows_n', valid: true }])

@@ -8,7 +8,8 @@ import { expect, onTestFinished, test } from 'vitest'
 import { readConfig } from '../../src/config.ts'
 import { connectDirect, type DirectConnection } from '../../src/database.ts'
 import { migrateUp } from '../../src/migrate.ts'
-import { openStage, type Stage, until } from './stage.ts'
+import { until } from '../support/until.ts'
+import { openStage, type Stage } from './stage.ts'
 
 const TABLE = { tag: '0000_table', up: 'create table made ()' }
 
@@ -18,7 +19,7 @@ test('a second connection that is the same session is found out before anything 
   const shared = await stage.connect()
   const connect = async (): Promise<DirectConnection> => ({ ...shared, close: async () => {} })
   await expect(migrateUp({ ...stage.context, connect })).rejects.toMatchObject({ code: 'database.pooler', hint: expect.stringContaining('DATABASE_DIRECT_URL') })
-  expect(await stage.query(`select from pg_locks where locktype = 'advisory'`)).toEqual([])
+  expect(await stage.lockHolders()).toEqual([])
   expect(await stage.applied()).toEqual([])
 })
 
@@ -32,7 +33,7 @@ test('a second connection that gets the lock as well is refused, and the lock is
     ++connections === 2 ? connectDirect(config, name) : { ...shared, close: async () => {} }
   await expect(migrateUp({ ...stage.context, connect })).rejects.toMatchObject({ code: 'database.pooler' })
   expect(connections).toBe(3)
-  expect(await stage.query(`select from pg_locks where locktype = 'advisory'`)).toEqual([])
+  expect(await stage.lockHolders()).toEqual([])
   expect(await stage.applied()).toEqual([])
 })
 
@@ -71,7 +72,7 @@ ${settings}
   onTestFinished(() => void child.kill('SIGKILL'))
   target.port = String(port)
   const config = readConfig({ DATABASE_URL: target.href })
-  await until(() => connectDirect(config, 'knock').then(connection => connection.close().then(() => true), () => false))
+  await until('PgBouncer answers', () => connectDirect(config, 'knock').then(connection => connection.close().then(() => true), () => false))
   return target.href
 }
 
@@ -99,7 +100,7 @@ test.skipIf(PGBOUNCER === undefined).each([['', 1], ['', 6], ['server_round_robi
     const config = readConfig({ DATABASE_URL: await startPgbouncer(stage, 'transaction', settings) })
     const errors = await Promise.all(Array.from({ length: count }, () => migrateUp({ ...stage.context, config }).then(() => 'migrated', error => error.code)))
     expect(new Set(errors)).toEqual(new Set(['database.pooler']))
-    expect(await stage.query(`select from pg_locks where locktype = 'advisory'`)).toEqual([])
+    expect(await stage.lockHolders()).toEqual([])
     expect(await stage.applied()).toEqual([])
   },
   30_000,

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
 import { migrateUp, verifyMigrations } from '../../src/migrate.ts'
+import { until } from '../support/until.ts'
 import { migrateTogether, startReplica } from './replicas.ts'
-import { openStage, until } from './stage.ts'
+import { openStage } from './stage.ts'
 
 const COUNT = { tag: '0000_count', up: 'create table counts (n integer);\n--> statement-breakpoint\ninsert into counts values (0)', down: 'drop table counts' }
 const ADD = { tag: '0001_add', up: 'update counts set n = n + 100', down: 'update counts set n = n - 100' }
@@ -36,16 +37,15 @@ test('a replica killed in the middle of a statement frees the lock within a seco
   await stage.write(COUNT, ADD, SLOW)
   const [victim, heir] = await Promise.all([startReplica(stage), startReplica(stage)])
   victim.go()
-  await until(async () => (await stage.query(`select from pg_stat_activity where query like 'select pg_sleep%' and wait_event = 'PgSleep'`)).length > 0)
+  await until('the statement runs', async () => (await stage.sessions(`wait_event = 'PgSleep'`)) === 1)
   heir.go()
-  await until(async () => (await stage.query(`select from pg_stat_activity where application_name = 'pawl migrate'`)).length === 2)
+  await until('two migrators', async () => (await stage.sessions(`application_name = 'pawl migrate'`)) === 2)
   await stage.query('update pace set n = 0')
-  const holder = async () => (await stage.query<{ pid: number }>(`select pid from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())`))[0]?.pid
-  const victimPid = await holder()
+  const [victimPid] = await stage.lockHolders()
   expect(victimPid).toBeDefined()
   const killedAt = performance.now()
   victim.child.kill('SIGKILL')
-  await until(async () => ![undefined, victimPid].includes(await holder()))
+  await until('another holds the lock', async () => (await stage.lockHolders()).some(pid => pid !== victimPid))
   const takenMs = performance.now() - killedAt
   expect(await heir.outcome).toEqual({ applied: ['0002_slow'] })
   expect(await victim.outcome).toBeUndefined()
@@ -58,7 +58,7 @@ test('a replica killed between two files leaves the first applied, and the next 
   await stage.write(COUNT, ADD, { ...SLOW, up: 'select pg_sleep(30)' })
   const victim = await startReplica(stage)
   victim.go()
-  await until(async () => (await stage.applied()).length === 2)
+  await until('two are applied', async () => (await stage.applied()).length === 2)
   victim.child.kill('SIGKILL')
   await victim.outcome
   await stage.write(COUNT, ADD, { ...SLOW, up: 'update counts set n = n + 1' })

@@ -5,9 +5,8 @@ import { onTestFinished } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
 import { type Config, readConfig } from '../../src/config.ts'
 import { connectDirect, type DirectConnection, type Query } from '../../src/database.ts'
-import { openLog } from '../../src/log.ts'
 import type { MigrateContext } from '../../src/migrate.ts'
-import { createDatabase } from './database.ts'
+import { createDatabase, silent } from '../support/postgres.ts'
 
 /** A migration as a test writes it down. `when` is a number of its own unless the test is about order. */
 export type Draft = { tag: string; up?: string; down?: string; when?: number }
@@ -23,12 +22,16 @@ export type Stage = {
   connect(name?: string): Promise<DirectConnection>
   /** Writes journal, up and down files anew: the directory holds these drafts and nothing else. */
   write(...drafts: Draft[]): Promise<void>
+  /** How many sessions of this database (the asking one aside) are as the condition on pg_stat_activity says. */
+  sessions(condition: string): Promise<number>
+  /** Backends that hold an advisory lock in this database. */
+  lockHolders(): Promise<number[]>
   /** Tags in the ledger, oldest first. */
   applied(): Promise<string[]>
 }
 
 export async function openStage(): Promise<Stage> {
-  const { url, drop } = await createDatabase()
+  const { url, query, drop } = await createDatabase({ empty: true })
   onTestFinished(drop)
   const dir = await mkdtemp(join(tmpdir(), 'pawl-migrations-'))
   onTestFinished(() => rm(dir, { recursive: true, force: true }))
@@ -38,15 +41,23 @@ export async function openStage(): Promise<Stage> {
     onTestFinished(() => connection.close())
     return connection
   }
-  const { query } = await connect()
   return {
     url,
     config,
     dir,
-    context: { config, log: openLog({ level: 'silent' }), clock: systemClock, dir },
+    context: { config, log: silent, clock: systemClock, dir },
     query,
     connect,
     write: (...drafts) => writeMigrations(dir, drafts),
+    async sessions(condition) {
+      const rows = await query(`select from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and ${condition}`)
+      return rows.length
+    },
+    async lockHolders() {
+      const rows = await query<{ pid: number }>(`
+        select pid from pg_locks where locktype = 'advisory' and granted and database = (select oid from pg_database where datname = current_database())`)
+      return rows.map(row => row.pid)
+    },
     applied: async () => {
       const [table] = await query<{ present: boolean }>(`select to_regclass('pawl.schema_migrations') is not null as present`)
       if (!table?.present) return []
@@ -64,14 +75,5 @@ async function writeMigrations(dir: string, drafts: Draft[]): Promise<void> {
   for (const { tag, up = '', down = '' } of drafts) {
     await writeFile(join(dir, `${tag}.sql`), up)
     await writeFile(join(dir, 'down', `${tag}.sql`), down)
-  }
-}
-
-/** Asks again until the answer is true; the condition is a fact in the database, so its coming is what is waited for. */
-export async function until(condition: () => Promise<boolean>, timeoutMs = 20_000): Promise<void> {
-  const deadline = performance.now() + timeoutMs
-  while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`not true within ${timeoutMs} ms: ${condition}`)
-    await systemClock.sleep(10)
   }
 }

@@ -5,7 +5,8 @@ import pg from 'pg'
 import { expect, test } from 'vitest'
 import { migrateUp, migrationStatus, verifyMigrations } from '../../src/migrate.ts'
 import { readMigrations } from '../../src/migrations.ts'
-import { openStage, until } from './stage.ts'
+import { until } from '../support/until.ts'
+import { openStage } from './stage.ts'
 
 const NOTES = {
   tag: '0000_notes',
@@ -151,7 +152,7 @@ test('a deadlock with other work is tried again', async () => {
     tag: '0001_both', up: `set local deadlock_timeout = '50ms';\n--> statement-breakpoint\nlock table a;\n--> statement-breakpoint\nlock table b`,
   })
   const moved = migrateUp(stage.context)
-  await until(async () => (await stage.query(`select from pg_stat_activity where application_name = 'pawl migrate' and wait_event_type = 'Lock'`)).length > 0)
+  await until('the migration waits for the table', async () => (await stage.sessions(`application_name = 'pawl migrate' and wait_event_type = 'Lock'`)) > 0)
   await worker.query('lock table a')
   await worker.query('commit')
   expect(await moved).toMatchObject([{ tag: '0001_both', tries: 2 }])

@@ -1,0 +1,188 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { upgrade } from '../bin/commands/migrate.ts'
+import { systemClock } from '../src/clock.ts'
+import { readConfig } from '../src/config.ts'
+import { connectDirect, type Database, openDatabase } from '../src/database.ts'
+import { type EmbeddedServer, startEmbedded } from '../src/embedded.ts'
+import { openLog } from '../src/log.ts'
+import type { Metrics } from '../src/metrics.ts'
+import { handle } from '../src/worker.ts'
+import { applyOverride } from '../workers/overrides/apply.ts'
+import { median, rounded, say, watchMachine } from './report.ts'
+
+/**
+ * Pawl's override, every batch fenced, checkpointed and durable, against one single UPDATE of the same rows: same table, same
+ * indexes and references, interleaved in one run, median of the pair ratios. Each result is checked before its time counts.
+ */
+export async function overrides({ quick }: { quick: boolean }): Promise<Record<string, unknown>> {
+  const log = openLog({ level: 'silent' })
+  const settings = { fsync: 'on', synchronous_commit: 'on', full_page_writes: 'on', shared_buffers: '2GB', max_wal_size: '8GB', checkpoint_timeout: '30min', autovacuum: 'off' }
+  const server = await startEmbedded({ log, ephemeral: true, settings })
+  const config = readConfig({ DATABASE_URL: server.url })
+  await upgrade(config, log)
+  const db = openDatabase({ ...config, queryTimeoutMs: 0 }, log, { max: 6 })
+  const bench = { db, work: await openWorker(db, config.lanes, server.url) }
+  const machine = watchMachine(postmasterOf(server))
+  try {
+    const rows = quick ? 100_000 : 1_000_000
+    const large = await seed(bench.db, rows)
+    const pairs = await ratios(bench, large, quick ? 1 : 3)
+    const slow = await slowDisk(bench, quick ? 20_000 : 200_000)
+    const growth = await batchGrowth(bench, quick ? [10_000, 100_000] : [10_000, 1_000_000, 5_000_000])
+    const { othersShare } = machine()
+    if (othersShare > 0.1) say(`others used ${Math.round(othersShare * 100)} % of the machine meanwhile: take the ratios with care`)
+    return {
+      rows,
+      pairs: pairs.length,
+      update_rows_per_second: Math.round(median(pairs.map(pair => pair.update))),
+      pawl_1000_rows_per_second: Math.round(median(pairs.map(pair => pair.batch1000))),
+      pawl_100_rows_per_second: Math.round(median(pairs.map(pair => pair.batch100))),
+      ratio_1000: rounded(median(pairs.map(pair => pair.batch1000 / pair.update))),
+      ratio_100: rounded(median(pairs.map(pair => pair.batch100 / pair.update))),
+      ...slow,
+      ...growth,
+      others_share: othersShare,
+      verified: true,
+    }
+  } finally {
+    await bench.work.close()
+    await db.close()
+    await server.stop()
+  }
+}
+
+type Bench = { db: Database; work: Awaited<ReturnType<typeof openWorker>> }
+type Category = { id: number; user: number; rows: number }
+
+/** The real engine and the real domain in this process; only pg-boss's claim loop is left out. */
+async function openWorker(db: Database, lanes: number, url: string) {
+  const connection = await connectDirect(readConfig({ DATABASE_URL: url }), 'bench lease')
+  const [lease] = await connection.query<{ id: number }>(
+    `insert into pawl.leases (name, host, pid, version, queues) values ('bench', 'bench', 0, 'bench', '{}') returning id`,
+  )
+  await connection.query('select pg_advisory_lock(1885435756, $1)', [lease?.id])
+  let batchMs: number[] = []
+  const metrics = { batch: (_kind: string, _rows: number, ms: number) => batchMs.push(ms), run() {}, rescue() {} } as unknown as Metrics
+  const handler = handle(applyOverride, {
+    db, log: openLog({ level: 'error', destination: 2 }), clock: systemClock, metrics, drain: new AbortController().signal, lanes,
+    leaseMs: 3_600_000, turnMs: 3_600_000, lease: () => lease?.id, held: new Set(), onPaused() {},
+  })
+  return {
+    /** Works a run to its end; rows a second and the time of each batch. */
+    async run(runId: string, rows: number) {
+      batchMs = []
+      const begun = systemClock.elapsed()
+      const settlement = await handler({ runId, jobId: '00000000-0000-0000-0000-000000000000', jobAttempt: 0 }, new AbortController().signal)
+      const seconds = (systemClock.elapsed() - begun) / 1000
+      if (settlement.output.outcome !== 'completed') throw new Error(`the run ended as ${JSON.stringify(settlement)}`)
+      return { rate: rows / seconds, batchMs }
+    },
+    close: () => connection.close(),
+  }
+}
+
+async function seed(db: Database, rows: number): Promise<Category> {
+  say(`seeding ${rows.toLocaleString('en')} recipients with their settings …`)
+  const [user] = await db.query<{ id: number }>(`insert into public.users (username) values ('bench ' || gen_random_uuid()) returning id`)
+  const [category] = await db.query<{ id: number }>(`insert into public.categories (name) values ('bench') returning id`)
+  if (user === undefined || category === undefined) throw new Error('the seed inserted nothing')
+  await db.query(
+    `insert into public.recipients (category_id, name, is_ad_synced, is_active) select $1, 'recipient ' || i, true, true from generate_series(1, $2::integer) i`,
+    [category.id, rows],
+  )
+  await db.query(
+    `insert into public.category_recipient_settings (category_id, recipient_id, settings)
+     select category_id, id, '{"channel": "email", "frequency": "weekly"}' from public.recipients where category_id = $1`,
+    [category.id],
+  )
+  await db.query('vacuum analyze public.recipients')
+  return { id: category.id, user: user.id, rows }
+}
+
+/** Every measurement starts from the same table: no dead rows left to trip over, no checkpoint in the middle, page images to pay. */
+async function settle(db: Database): Promise<void> {
+  await db.query('vacuum public.category_recipient_settings')
+  await db.query('checkpoint')
+}
+
+async function ratios({ db, work }: Bench, category: Category, rounds: number) {
+  const pairs: { update: number; batch1000: number; batch100: number }[] = []
+  for (let round = 0; round < rounds; round += 1) {
+    const update = await singleUpdate(db, category)
+    const batch1000 = (await throughPawl({ db, work }, category, 1000)).rate
+    const batch100 = (await throughPawl({ db, work }, category, 100)).rate
+    pairs.push({ update, batch1000, batch100 })
+    say(`round ${round + 1}: UPDATE ${Math.round(update)} rows/s, batch 1000 ${rounded(batch1000 / update)}, batch 100 ${rounded(batch100 / update)}`)
+  }
+  return pairs
+}
+
+async function singleUpdate(db: Database, category: Category): Promise<number> {
+  const id = await request(db, category, 1000, { channel: 'sms' })
+  await settle(db)
+  const begun = systemClock.elapsed()
+  await db.query(
+    `update public.category_recipient_settings
+     set settings = $2, updated_by_operation = $1, is_override_generated = true, override_timestamp = now()
+     where category_id = $3`,
+    [id, '{"channel": "sms"}', category.id],
+  )
+  const rate = category.rows / ((systemClock.elapsed() - begun) / 1000)
+  await verify(db, id, category.rows)
+  await db.query('select pawl.cancel($1)', [id])
+  return rate
+}
+
+async function throughPawl({ db, work }: Bench, category: Category, batchSize: number) {
+  const id = await request(db, category, batchSize, { channel: 'push', batch: batchSize })
+  await settle(db)
+  const measured = await work.run(id, category.rows)
+  await verify(db, id, category.rows)
+  return measured
+}
+
+async function request(db: Database, category: Category, batchSize: number, settings: object): Promise<string> {
+  const [row] = await db.query<{ id: string }>('select pawl.request_override($1, $2, $3, $4) as id', [category.id, category.user, JSON.stringify(settings), batchSize])
+  return row?.id ?? ''
+}
+
+async function verify(db: Database, id: string, rows: number): Promise<void> {
+  const [row] = await db.query<{ exact: number }>('select count(*) as exact from public.category_recipient_settings where updated_by_operation = $1', [id])
+  if (row?.exact !== rows) throw new Error(`operation ${id} wrote ${row?.exact} of ${rows} rows`)
+}
+
+/** fsync costs 50 µs on these machines; commit_delay adds 2 ms to every commit, as a network disk would. */
+async function slowDisk(bench: Bench, rows: number) {
+  const category = await seed(bench.db, rows)
+  await bench.db.query('alter system set commit_siblings = 0')
+  await bench.db.query('alter system set commit_delay = 2000')
+  await bench.db.query('select pg_reload_conf()')
+  await systemClock.sleep(500)
+  const update = await singleUpdate(bench.db, category)
+  const batch1000 = await throughPawl(bench, category, 1000)
+  const batch100 = await throughPawl(bench, category, 100)
+  await bench.db.query('alter system reset commit_delay')
+  await bench.db.query('select pg_reload_conf()')
+  await systemClock.sleep(500)
+  return { slow_disk_ratio_1000: rounded(batch1000.rate / update), slow_disk_ratio_100: rounded(batch100.rate / update) }
+}
+
+/** The median batch at each size, over the median at the smallest: what growth of the table costs a batch. */
+async function batchGrowth(bench: Bench, sizes: number[]) {
+  const medians: number[] = []
+  for (const rows of sizes) {
+    const category = await seed(bench.db, rows)
+    const all: number[] = []
+    // Ten batches are too few for a median: the small ones run several times.
+    for (let turn = 0; turn < Math.max(1, Math.round(200_000 / rows)); turn += 1) all.push(...(await throughPawl(bench, category, 1000)).batchMs)
+    medians.push(median(all))
+    say(`batch of 1000 among ${rows.toLocaleString('en')}: median ${rounded(median(all))} ms of ${all.length}`)
+  }
+  const [first = Number.NaN] = medians
+  return { batch_ms: medians.map(value => rounded(value)), batch_growth: rounded(Math.max(...medians) / first) }
+}
+
+function postmasterOf(server: EmbeddedServer): number {
+  return Number(readFileSync(join(server.dataDir, 'postmaster.pid'), 'utf8').split('\n')[0])
+}
