@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { upgrade } from '../bin/commands/migrate.ts'
 import { systemClock } from '../src/clock.ts'
-import { readConfig } from '../src/config.ts'
+import { type Config, readConfig } from '../src/config.ts'
 import { connectDirect, type Database, openDatabase } from '../src/database.ts'
 import { type EmbeddedServer, startEmbedded } from '../src/embedded.ts'
 import { openLog } from '../src/log.ts'
@@ -22,7 +22,7 @@ export async function overrides({ quick }: { quick: boolean }): Promise<Record<s
   const config = readConfig({ DATABASE_URL: server.url })
   await upgrade(config, log)
   const db = openDatabase({ ...config, queryTimeoutMs: 0 }, log, { max: 6 })
-  const bench = { db, work: await openWorker(db, config.lanes, server.url) }
+  const bench = { db, work: await openWorker(db, config) }
   const machine = watchMachine(postmasterOf(server))
   try {
     const rows = quick ? 100_000 : 1_000_000
@@ -56,16 +56,20 @@ type Bench = { db: Database; work: Awaited<ReturnType<typeof openWorker>> }
 type Category = { id: number; user: number; rows: number }
 
 /** The real engine and the real domain in this process; only pg-boss's claim loop is left out. */
-async function openWorker(db: Database, lanes: number, url: string) {
-  const connection = await connectDirect(readConfig({ DATABASE_URL: url }), 'bench lease')
+async function openWorker(db: Database, config: Config) {
+  const connection = await connectDirect(config, 'bench lease')
   const [lease] = await connection.query<{ id: number }>(
     `insert into pawl.leases (name, host, pid, version, queues) values ('bench', 'bench', 0, 'bench', '{}') returning id`,
   )
   await connection.query('select pg_advisory_lock(1885435756, $1)', [lease?.id])
   let batchMs: number[] = []
-  const metrics = { batch: (_kind: string, _rows: number, ms: number) => batchMs.push(ms), run() {}, rescue() {} } as unknown as Metrics
+  const metrics = {
+    batches: (_kind: string, committed: { batches: number }, ms: number) => batchMs.push(ms / committed.batches),
+    run() {},
+    rescue() {},
+  } as unknown as Metrics
   const handler = handle(applyOverride, {
-    db, log: openLog({ level: 'error', destination: 2 }), clock: systemClock, metrics, drain: new AbortController().signal, lanes,
+    db, log: openLog({ level: 'error', destination: 2 }), clock: systemClock, metrics, drain: new AbortController().signal, lanes: config.lanes, sliceMs: config.sliceMs,
     leaseMs: 3_600_000, turnMs: 3_600_000, lease: () => lease?.id, held: new Set(), onPaused() {},
   })
   return {

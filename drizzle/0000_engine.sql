@@ -560,3 +560,6 @@ end
 $$;
 --> statement-breakpoint
 comment on function pawl.redeliver_lost(interval) is 'Enqueues pending runs that no waiting job would bring to a worker any more';
+--> statement-breakpoint
+-- Functions are executable by everyone unless taken away; each role gets what it is for, by name, in 0005.
+revoke execute on all routines in schema pawl from public;

@@ -5,7 +5,8 @@ alter table public.category_recipient_settings
   add column if not exists is_override_generated boolean default false,
   add column if not exists override_timestamp timestamp with time zone;
 --> statement-breakpoint
--- What the row held before its last override, so that pawl.revert_override can put it back. Null settings: there was no row.
+-- What the row held before its last override, so that pawl.revert_override can put it back.
+-- The JSON null: there was no row, and a revert deletes it. The SQL null: nothing is known, and a revert leaves it alone.
 alter table public.category_recipient_settings
   add column if not exists previous_settings jsonb,
   add column if not exists previous_operation varchar(50);
@@ -62,6 +63,9 @@ end
 $$;
 --> statement-breakpoint
 comment on function public.update_category_override_stats() is 'Document 000: a category''s override history, when an operation completes; an older one that ends late never overwrites a newer one''s figures';
+--> statement-breakpoint
+-- Or anyone could hang it on a temporary table of his own and write to categories as its owner.
+revoke execute on function public.update_category_override_stats() from public;
 --> statement-breakpoint
 create trigger trigger_update_category_override_stats after insert or update on public.category_override_audit
 for each row execute function public.update_category_override_stats();

@@ -36,14 +36,14 @@ begin
   insert into public.category_override_operations (
     id, operation_id, category_id, user_id, batch_size, override_settings, operation_timestamp, reverts_operation_id, idempotency_key, idempotency_request
   )
-  values (new_number, new_id, p_category_id, p_user_id, p_batch_size, coalesce(p_settings, category.settings), now(), p_reverts, p_idempotency_key, p_request)
+  values (new_number, new_id, p_category_id, p_user_id, p_batch_size, coalesce(p_settings, category.settings, '{}'), now(), p_reverts, p_idempotency_key, p_request)
   on conflict (idempotency_key) do nothing;
   if not found then
     select o.operation_id, o.idempotency_request into earlier
     from public.category_override_operations o where o.idempotency_key = p_idempotency_key;
     if earlier.idempotency_request is distinct from p_request then
       raise exception 'idempotency key "%" belongs to operation %, which was requested with other arguments', p_idempotency_key, earlier.operation_id
-        using errcode = '22023', hint = 'use a new key for a new request; the arguments kept: ' || earlier.idempotency_request;
+        using errcode = '22023', hint = 'use a new key for a new request';
     end if;
     return earlier.operation_id;
   end if;
@@ -179,7 +179,7 @@ begin
     cross join lateral (
       select r.id from public.recipients r
       where r.category_id = operation.category_id and r.is_ad_synced and r.is_active
-      order by r.id offset expected * i / lanes limit 1
+      order by r.id offset expected * i / lanes - 1 limit 1
     ) b
     where operation.reverts_operation_id is null;
     insert into pawl.lanes (run_id, lane, epoch, cursor)
@@ -243,8 +243,8 @@ begin
   get diagnostics rows = row_count;
   if rows < cardinality(recipients) then
     insert into public.category_recipient_settings as s
-      (category_id, recipient_id, settings, updated_by_operation, is_override_generated, override_timestamp)
-    select operation.category_id, missing, operation.override_settings, p_run_id, true, operation.operation_timestamp
+      (category_id, recipient_id, settings, updated_by_operation, is_override_generated, override_timestamp, previous_settings)
+    select operation.category_id, missing, operation.override_settings, p_run_id, true, operation.operation_timestamp, 'null'
     from unnest(recipients) missing
     -- The host application may insert the same row just now: then it is there to be updated.
     on conflict (category_id, recipient_id) do update
@@ -265,13 +265,42 @@ begin
   update public.category_override_operations o
   set processed_recipients = o.processed_recipients + rows,
       total_recipients = greatest(o.total_recipients, o.processed_recipients + rows),
-      current_batch = o.current_batch + 1
+      current_batch = o.current_batch + 1,
+      last_updated_at = clock_timestamp()
   where o.operation_id = p_run_id;
 end
 $$;
 --> statement-breakpoint
 comment on function pawl.apply_override_batch(text, integer, bigint) is
   'One fenced batch of an override: settings, cursor and progress columns commit together. stop: cancel, pause, gone or null';
+--> statement-breakpoint
+
+create procedure pawl.apply_override_batches(
+  p_run_id text, p_lane integer, p_epoch bigint, p_slice interval,
+  inout batches integer, inout rows integer, inout finished boolean, inout stop text
+)
+language plpgsql
+as $$
+declare
+  started timestamptz := clock_timestamp();
+  step record;
+begin
+  batches := 0;
+  rows := 0;
+  loop
+    select * into step from pawl.apply_override_batch(p_run_id, p_lane, p_epoch);
+    commit;
+    batches := batches + 1;
+    rows := rows + step.rows;
+    finished := step.finished;
+    stop := step.stop;
+    exit when finished or stop is not null or clock_timestamp() - started >= p_slice;
+  end loop;
+end
+$$;
+--> statement-breakpoint
+comment on procedure pawl.apply_override_batches(text, integer, bigint, interval, integer, integer, boolean, text) is
+  'Batches of an override one after another, each a transaction of its own, for a slice of time: a worker asks once a slice, not once a batch. No search_path of its own, or it could not commit: every name in it is qualified';
 --> statement-breakpoint
 
 create function pawl.revert_override_batch(p_run_id text, p_lane integer, p_epoch bigint, out rows integer, out finished boolean, out stop text)
@@ -299,8 +328,9 @@ begin
   end if;
   with page as materialized (
     select s.recipient_id,
-      s.updated_by_operation = operation.reverts_operation_id and s.settings = operation.override_settings as untouched,
-      s.previous_settings is null as was_absent,
+      -- A row that an earlier revert has put back no longer knows what it held before that: it stays.
+      s.updated_by_operation = operation.reverts_operation_id and s.settings = operation.override_settings and s.previous_settings is not null as untouched,
+      s.previous_settings = 'null' as was_absent,
       earlier.operation_id as earlier, earlier.operation_timestamp as earlier_timestamp
     from public.category_recipient_settings s
     left join public.category_override_audit earlier on earlier.operation_id = s.previous_operation
@@ -334,13 +364,42 @@ begin
   update public.category_override_operations o
   set processed_recipients = o.processed_recipients + rows,
       total_recipients = greatest(o.total_recipients, o.processed_recipients + rows),
-      current_batch = o.current_batch + 1
+      current_batch = o.current_batch + 1,
+      last_updated_at = clock_timestamp()
   where o.operation_id = p_run_id;
 end
 $$;
 --> statement-breakpoint
 comment on function pawl.revert_override_batch(text, integer, bigint) is
   'One fenced batch of a revert: a page of the category''s rows, of which those that still hold what the operation wrote go back to what they were';
+--> statement-breakpoint
+
+create procedure pawl.revert_override_batches(
+  p_run_id text, p_lane integer, p_epoch bigint, p_slice interval,
+  inout batches integer, inout rows integer, inout finished boolean, inout stop text
+)
+language plpgsql
+as $$
+declare
+  started timestamptz := clock_timestamp();
+  step record;
+begin
+  batches := 0;
+  rows := 0;
+  loop
+    select * into step from pawl.revert_override_batch(p_run_id, p_lane, p_epoch);
+    commit;
+    batches := batches + 1;
+    rows := rows + step.rows;
+    finished := step.finished;
+    stop := step.stop;
+    exit when finished or stop is not null or clock_timestamp() - started >= p_slice;
+  end loop;
+end
+$$;
+--> statement-breakpoint
+comment on procedure pawl.revert_override_batches(text, integer, bigint, interval, integer, integer, boolean, text) is
+  'The same for a revert: batches one after another, each a transaction of its own, for a slice of time: a worker asks once a slice, not once a batch. No search_path of its own, or it could not commit: every name in it is qualified';
 --> statement-breakpoint
 
 create function pawl.override_changed(p_run_id text, p_state text, p_error text) returns void
@@ -354,6 +413,13 @@ begin
     return;
   end if;
   perform pawl.lock_override_category(operation.category_id);
+  if p_state = 'pending' and operation.status in ('FAILED', 'CANCELLED') and exists (
+    select from public.category_override_operations o where o.reverts_operation_id = p_run_id and o.status <> 'CANCELLED'
+  ) then
+    -- It would go on at its cursor, and the rows before that, which were put back, would be counted as its own.
+    raise exception 'operation % was reverted and cannot go on', p_run_id
+      using errcode = '22023', hint = format('request it anew: select pawl.request_override(%s, …)', operation.category_id);
+  end if;
   update public.category_override_operations o
   set status = case
         when p_state <> 'pending' then upper(p_state)
@@ -378,3 +444,5 @@ $$;
 --> statement-breakpoint
 comment on function pawl.override_changed(text, text, text) is
   'Keeps the operation and its audit row in step with the run';
+--> statement-breakpoint
+revoke execute on all routines in schema pawl from public;

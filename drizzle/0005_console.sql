@@ -147,6 +147,17 @@ order by c.since;
 comment on view pawl.stuck is 'Runs that should be moving and are not, longest first, each with the reason and where to look. Runs that wait for a paused queue, another run or a retry are not stuck';
 --> statement-breakpoint
 
+-- A view reads tables as its owner but calls functions as its reader, and a reader without pg_read_all_stats sees only his own transactions.
+create function pawl.activity() returns table (connections bigint, oldest_transaction interval)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select count(*), max(now() - a.xact_start) filter (where a.backend_type = 'client backend')
+  from pg_stat_activity a
+$$;
+--> statement-breakpoint
+comment on function pawl.activity() is 'Connections to the server, and the age of its oldest transaction as far as the owner of Pawl may see';
+--> statement-breakpoint
+
 create view pawl.health as
 select h."check", h.ok, h.detail
 from (
@@ -167,12 +178,13 @@ from (
   from generate_series(1, 3) ahead
   where to_regclass('public.category_override_audit_y' || to_char((now() at time zone 'UTC') + make_interval(months => ahead), 'YYYY"m"MM')) is not null
   union all
-  select 7, 'connections', count(*) < 0.9 * current_setting('max_connections')::integer, format('%s of %s', count(*), current_setting('max_connections'))
-  from pg_stat_activity
+  select 7, 'connections', a.connections < 0.9 * current_setting('max_connections')::integer,
+    format('%s of %s', a.connections, current_setting('max_connections'))
+  from pawl.activity() a
   union all
-  select 8, 'oldest transaction', coalesce(max(now() - a.xact_start), '0') < interval '1 hour',
-    format('%s s', coalesce(round(extract(epoch from max(now() - a.xact_start))), 0))
-  from pg_stat_activity a where a.xact_start is not null and a.backend_type = 'client backend'
+  select 8, 'oldest transaction', coalesce(a.oldest_transaction, '0') < interval '1 hour',
+    format('%s s', coalesce(round(extract(epoch from a.oldest_transaction)), 0))
+  from pawl.activity() a
 ) h
 order by h.place;
 --> statement-breakpoint
@@ -311,7 +323,7 @@ begin
   elsif run.state = 'failed' then
     return format('Failed at %s after %s rows: %s. Mend the cause, then select pawl.retry(%L) goes on from there.', run.finished_at, run.done, run.error, run.run_id);
   elsif run.state = 'running' then
-    if run.cancel_requested_at is not null then
+    if run.cancel_requested_at is not null and pawl.lease_alive(run.owner, interval '10 seconds') then
       return format('Running; %s asked to cancel it at %s, and it stops at its next batch edge.', run.cancel_requested_by, run.cancel_requested_at);
     elsif not pawl.lease_alive(run.owner, interval '10 seconds') then
       return format('Its worker %s has gone silent; another takes it over within seconds if one is running (select * from pawl.workers).', run.worker);
@@ -338,20 +350,18 @@ begin
   if alive = 0 then
     return format('Waiting: no worker is running for queue %s; start one with "pawl work".', run.queue);
   end if;
-  if not found or job.state not in ('created', 'retry', 'active') then
+  if job.state is null or job.state not in ('created', 'retry', 'active') then
     return 'Waiting, but the job that was to bring it to a worker is gone; a worker enqueues a new one within a minute.';
   end if;
-  return format('Waiting in queue %s behind %s jobs, with %s workers alive; it starts when one has a free slot.', run.queue, job.ahead, alive);
+  return format('Waiting in queue %s (jobs before it: %s, workers alive: %s); it starts when a worker has a free slot.', run.queue, job.ahead, alive);
 end
 $$;
 --> statement-breakpoint
 comment on function pawl.why(text) is 'Why a run is where it is, in one sentence, and what to do';
 --> statement-breakpoint
 
--- Functions are executable by everyone unless taken away; here each role gets what it is for, by name.
-revoke execute on all functions in schema pawl from public;
---> statement-breakpoint
-revoke execute on function public.cleanup_old_override_operations(), public.maintain_audit_partitions() from public;
+-- Each role gets what it is for, by name.
+revoke execute on all routines in schema pawl from public;
 --> statement-breakpoint
 grant execute on function
   pawl.request_override(bigint, bigint, jsonb, integer, inet, text, text),
@@ -366,13 +376,16 @@ to pawl_operator;
 grant select on pawl.runs, pawl.queues, pawl.failures, pawl.workers, pawl.stuck, pawl.health to pawl_observer, pawl_operator;
 --> statement-breakpoint
 -- Used by the views; a view reads tables as its owner, but calls functions as its reader.
-grant execute on function pawl.queue_counts(), pawl.waiting_jobs(text), pawl.lease_alive(integer, interval) to pawl_observer, pawl_operator;
+grant execute on function pawl.queue_counts(), pawl.waiting_jobs(text), pawl.lease_alive(integer, interval), pawl.activity() to pawl_observer, pawl_operator;
 --> statement-breakpoint
-grant select, insert, update, delete on all tables in schema pawl to pawl_worker;
+-- Not the kinds: pawl.changed runs, as its owner, whatever function is named there. Nor the ledger of migrations.
+grant select on all tables in schema pawl to pawl_worker;
+--> statement-breakpoint
+grant insert, update, delete on pawl.leases, pawl.checkpoints, pawl.lanes, pawl.paused_queues to pawl_worker;
 --> statement-breakpoint
 grant usage on all sequences in schema pawl to pawl_worker;
 --> statement-breakpoint
-grant execute on all functions in schema pawl to pawl_worker;
+grant execute on all routines in schema pawl to pawl_worker;
 --> statement-breakpoint
 grant select, insert, update, delete on
   public.category_override_operations, public.category_override_audit, public.category_override_audit_keys, public.category_recipient_settings,

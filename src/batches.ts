@@ -2,12 +2,12 @@ import pLimit from 'p-limit'
 import { openLanes, type OpenRun } from './checkpoint.ts'
 import type { Clock } from './clock.ts'
 import type { Database, Query } from './database.ts'
-import { classify, messageOf } from './errors.ts'
+import { classify, codeOf, messageOf } from './errors.ts'
 import type { Log } from './log.ts'
 import { backoffMs } from './retry.ts'
 
-/** What one committed batch did. `stop` is what an operator wants of the run, or that its subject is gone. */
-export type Step = { rows: number; finished: boolean; stop: 'cancel' | 'pause' | 'gone' | null }
+/** What was just committed: a batch, or a few of one lane. `stop` is what an operator wants of the run, or that its subject is gone. */
+export type Step = { batches: number; rows: number; finished: boolean; stop: 'cancel' | 'pause' | 'gone' | null }
 
 /** Why the loop ended: all lanes done, or the first reason to stop at a batch edge. */
 export type Ending = 'finished' | 'cancel' | 'pause' | 'gone' | 'drain' | 'turn'
@@ -20,7 +20,7 @@ export type RunContext = {
   clock: Clock
   drain: AbortSignal
   turn: AbortSignal
-  /** Told of each committed batch, for metrics. */
+  /** Told of what was committed, for metrics. */
   committed(step: Step, milliseconds: number): void
 }
 
@@ -76,14 +76,16 @@ export async function inBatches(context: RunContext, batch: (lane: number) => Pr
 
 /** Runs `work` until it succeeds or fails for a reason of its own; transient failures are waited out with backoff, until drained. */
 export async function patiently<Result>(context: Pick<RunContext, 'log' | 'clock' | 'drain'>, work: () => Promise<Result>): Promise<Result> {
+  let conflicts = 0
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await work()
     } catch (error) {
       if (classify(error) !== 'transient' || context.drain.aborted) throw error
-      const conflict = isConflict(error)
-      if (conflict && attempt >= CONFLICTS_MAX) throw error
-      const waitMs = backoffMs(attempt, conflict ? 10 : 50, conflict ? 500 : 2_000)
+      // In a row: a connection that was lost in between says nothing about the rows.
+      conflicts = isConflict(error) ? conflicts + 1 : 0
+      if (conflicts >= CONFLICTS_MAX) throw error
+      const waitMs = conflicts > 0 ? backoffMs(conflicts, 10, 500) : backoffMs(attempt, 50, 2_000)
       context.log.warn({ err: error, attempt, wait_ms: waitMs, reason: messageOf(error) }, 'batch met a passing error, trying again')
       await context.clock.sleep(waitMs, context.drain)
     }
@@ -91,7 +93,7 @@ export async function patiently<Result>(context: Pick<RunContext, 'log' | 'clock
 }
 
 function isConflict(error: unknown): boolean {
-  const code = (error as { code?: unknown }).code
+  const code = codeOf(error)
   return code === '40001' || code === '40P01' || (error as { retryable?: boolean }).retryable === true
 }
 
@@ -104,7 +106,7 @@ export function transactionBatch<Cursor>(
   return lane =>
     db.transact(async query => {
       const [held] = await query<{ cursor: Cursor; finished: boolean }>('select * from pawl.hold($1, $2, $3)', [run.runId, lane, run.epoch])
-      if (held === undefined || held.finished) return { rows: 0, finished: true, stop: null }
+      if (held === undefined || held.finished) return { batches: 0, rows: 0, finished: true, stop: null }
       const done = await apply(query, held.cursor, lane)
       const [answer] = await query<{ stop: Step['stop'] }>('select pawl.advance($1, $2, $3, $4, $5, $6) as stop', [
         run.runId,
@@ -114,6 +116,6 @@ export function transactionBatch<Cursor>(
         done.rows,
         done.finished,
       ])
-      return { rows: done.rows, finished: done.finished, stop: answer?.stop ?? null }
+      return { batches: 1, rows: done.rows, finished: done.finished, stop: answer?.stop ?? null }
     })
 }

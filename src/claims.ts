@@ -17,7 +17,7 @@ export type Claims = {
   stop(): Promise<void>
 }
 
-export type ClaimsOptions = Omit<HandlerOptions, 'lanes' | 'leaseMs' | 'turnMs' | 'onPaused'> & {
+export type ClaimsOptions = Omit<HandlerOptions, 'lanes' | 'sliceMs' | 'leaseMs' | 'turnMs' | 'onPaused'> & {
   boss: PgBoss
   db: Database
   log: Log
@@ -42,7 +42,7 @@ export async function startClaims(options: ClaimsOptions): Promise<Claims> {
   const handlers = new Map(
     workers.map(worker => [
       worker.queue,
-      handle(worker, { ...options, lanes: config.lanes, leaseMs: config.leaseMs, turnMs: config.turnMs, onPaused: () => void refresh() }),
+      handle(worker, { ...options, lanes: config.lanes, sliceMs: config.sliceMs, leaseMs: config.leaseMs, turnMs: config.turnMs, onPaused: () => void refresh() }),
     ]),
   )
 

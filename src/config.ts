@@ -1,7 +1,12 @@
 import { z } from 'zod'
 import { PawlError } from './errors.ts'
 
-const wholeNumber = (fallback: number, least = 0) => z.coerce.number().int().min(least).default(fallback)
+/** Node's timers can wait no longer; asked for more, they fire at once. */
+const TIMER_MS_MAX = 2_147_483_647
+const DAY_SECONDS = 86_400
+
+const wholeNumber = (fallback: number, least = 0, most = TIMER_MS_MAX) =>
+  z.string().trim().regex(/^\d+$/, 'must be a whole number').transform(Number).pipe(z.number().min(least).max(most)).default(fallback)
 const flag = (fallback: boolean) =>
   z.enum(['true', 'false', '1', '0', 'yes', 'no', 'on', 'off']).default(fallback ? 'true' : 'false').transform(text => ['true', '1', 'yes', 'on'].includes(text))
 const postgresUrl = z.string().regex(/^postgres(ql)?:\/\//, 'must start with postgres:// or postgresql://')
@@ -20,14 +25,15 @@ const environment = z.object({
   KUBERNETES_SERVICE_HOST: z.string().optional(),
   PAWL_CONCURRENCY: wholeNumber(4, 1),
   PAWL_DATA_DIR: z.string().optional(),
-  PAWL_DRAIN_SECONDS: wholeNumber(50, 1),
+  PAWL_DRAIN_SECONDS: wholeNumber(50, 1, DAY_SECONDS),
   PAWL_HTTP_HOST: z.string().default('0.0.0.0'),
-  PAWL_HTTP_PORT: wholeNumber(9465),
-  PAWL_LANES: wholeNumber(2, 1).pipe(z.number().max(16)),
-  PAWL_LEASE_SECONDS: wholeNumber(10, 2),
+  PAWL_HTTP_PORT: wholeNumber(9465, 0, 65_535),
+  PAWL_LANES: wholeNumber(2, 1, 16),
+  PAWL_LEASE_SECONDS: wholeNumber(10, 2, DAY_SECONDS),
   PAWL_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
   PAWL_MIGRATIONS_DIR: z.string().optional(),
-  PAWL_TURN_SECONDS: wholeNumber(23 * 3600, 1),
+  PAWL_SLICE_MS: wholeNumber(50, 0, 1000),
+  PAWL_TURN_SECONDS: wholeNumber(23 * 3600, 1, DAY_SECONDS),
   PAWL_WORKER_NAME: z.string().optional(),
 })
 
@@ -52,6 +58,8 @@ export type Config = Readonly<{
   lanes: number
   leaseMs: number
   drainMs: number
+  /** How long the server commits batch after batch before it answers; 0: one batch a round trip. */
+  sliceMs: number
   /** A job is handed on to a fresh one after this long: pg-boss lets none live past 24 hours. */
   turnMs: number
   httpHost: string
@@ -87,6 +95,7 @@ export function readConfig(env: Record<string, string | undefined> = process.env
     lanes: e.PAWL_LANES,
     leaseMs: e.PAWL_LEASE_SECONDS * 1000,
     drainMs: e.PAWL_DRAIN_SECONDS * 1000,
+    sliceMs: e.PAWL_SLICE_MS,
     turnMs: e.PAWL_TURN_SECONDS * 1000,
     httpHost: e.PAWL_HTTP_HOST,
     httpPort: e.PAWL_HTTP_PORT,

@@ -1,5 +1,5 @@
 import { type Ending, patiently, type RunContext, type Step } from './batches.ts'
-import { cancelRun, type Delivery, deliverRun, failRun, finishRun, handBack, type OpenRun, openRun } from './checkpoint.ts'
+import { cancelRun, type Delivery, deliverRun, failRun, finishRun, handBack, openRun } from './checkpoint.ts'
 import type { Clock } from './clock.ts'
 import type { Database } from './database.ts'
 import { classify, messageOf } from './errors.ts'
@@ -10,7 +10,7 @@ import type { Metrics } from './metrics.ts'
 export type Worker = {
   queue: string
   /** Works on an open run until it ends; 'parked' when it put the run aside itself. Throws what went wrong. */
-  work(context: RunContext, options: { lanes: number }): Promise<Ending | 'parked'>
+  work(context: RunContext, options: { lanes: number; sliceMs: number }): Promise<Ending | 'parked'>
 }
 
 /** What becomes of the job, in pg-boss's words: done, to be retried with backoff, or dead. */
@@ -23,6 +23,7 @@ export type HandlerOptions = {
   metrics: Metrics
   drain: AbortSignal
   lanes: number
+  sliceMs: number
   leaseMs: number
   turnMs: number
   /** This worker's lease; undefined while the database is out of reach. */
@@ -71,7 +72,7 @@ export function handle(worker: Worker, options: HandlerOptions): (delivery: Deli
         clock,
         drain: options.drain,
         turn: AbortSignal.any([turn.signal, expired]),
-        committed: (step: Step, milliseconds: number) => metrics.batch(opening.run.kind, step.rows, milliseconds),
+        committed: (step: Step, milliseconds: number) => metrics.batches(opening.run.kind, step, milliseconds),
       }
       const begun = clock.elapsed()
       context.log.info({ subject: opening.run.subject }, 'run opened')
@@ -91,7 +92,7 @@ export function handle(worker: Worker, options: HandlerOptions): (delivery: Deli
 
 async function workAndSettle(worker: Worker, context: RunContext, options: HandlerOptions): Promise<Settlement> {
   try {
-    const ending = await worker.work(context, { lanes: options.lanes })
+    const ending = await worker.work(context, { lanes: options.lanes, sliceMs: options.sliceMs })
     if (ending === 'parked') return { status: 'completed', output: { outcome: 'parked' } }
     await settle(context, () => conclude(context, ending))
     return { status: 'completed', output: { outcome: ending === 'finished' ? 'completed' : ending } }

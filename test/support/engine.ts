@@ -37,7 +37,7 @@ export async function takeLease(db: TestDatabase, name = 'tester', queues: reado
   }
 }
 
-const unmeasured: Metrics = { batch: () => {}, run: () => {}, rescue: () => {}, text: async () => '', contentType: 'text/plain' }
+const unmeasured: Metrics = { batches: () => {}, run: () => {}, rescue: () => {}, text: async () => '', contentType: 'text/plain' }
 
 /** What `handle` works with, on this database and lease; `changes` win. */
 export function handlerOptions(db: TestDatabase, lease: Lease, changes: Partial<HandlerOptions> = {}): HandlerOptions {
@@ -48,6 +48,8 @@ export function handlerOptions(db: TestDatabase, lease: Lease, changes: Partial<
     metrics: unmeasured,
     drain: new AbortController().signal,
     lanes: 2,
+    // One batch a round trip: a test can act between two of them.
+    sliceMs: 0,
     leaseMs: 10_000,
     turnMs: 600_000,
     lease: () => lease.id,
@@ -76,11 +78,13 @@ export function fakeClock(): Clock & { sleeps: number[] } {
 /** Takes the next ready job of a queue as pg-boss does: by priority, then by age. Undefined when none is ready. */
 export async function claim(query: Query, queue: string): Promise<Delivery | undefined> {
   const [job] = await query<{ id: string; run_id: string; retry_count: number }>(
-    `update pgboss.job j set state = 'active', started_on = now(), retry_count = case when j.started_on is null then j.retry_count else j.retry_count + 1 end
-     from (
+    // Materialized: joined as a subquery, the limit may be evaluated anew for each row, and more than one job is claimed.
+    `with next as materialized (
        select id from pgboss.job where name = $1 and state < 'active' and not blocked and start_after <= now()
        order by priority desc, created_on, id limit 1 for update skip locked
-     ) next
+     )
+     update pgboss.job j set state = 'active', started_on = now(), retry_count = case when j.started_on is null then j.retry_count else j.retry_count + 1 end
+     from next
      where j.name = $1 and j.id = next.id
      returning j.id, j.data ->> 'run_id' as run_id, j.retry_count`,
     [queue],

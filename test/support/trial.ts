@@ -11,8 +11,8 @@ export type TrialCursor = { after: number; upto: number }
 /** Makes that domain: a queue, a kind, a table whose rows say how often and by which epoch they were written, and a diary. */
 export async function createTrial(query: Query): Promise<void> {
   await query(`
-    select pgboss.create_queue('${TRIAL_QUEUE}.dead', '{}');
-    select pgboss.create_queue('${TRIAL_QUEUE}', '{"deadLetter": "${TRIAL_QUEUE}.dead"}');
+    select pgboss.create_queue('${TRIAL_QUEUE}.dead', '{"policy": "standard"}');
+    select pgboss.create_queue('${TRIAL_QUEUE}', '{"policy": "standard", "retryLimit": 1000, "deadLetter": "${TRIAL_QUEUE}.dead"}');
     create table public.trial_items (run_id text, item integer, times integer not null default 1, primary key (run_id, item));
     create table public.trial_diary (id bigserial primary key, run_id text, state text, error text);
     create function public.trial_changed(p_run_id text, p_state text, p_error text) returns void language sql as

@@ -4,11 +4,12 @@ import type { Worker } from '../../src/worker.ts'
 
 /**
  * Applies one override operation, or takes one back, over every live recipient of its category (document 000).
- * The batches themselves are `pawl.apply_override_batch` and `pawl.revert_override_batch`: one round trip each.
+ * The batches themselves are `pawl.apply_override_batch` and `pawl.revert_override_batch`, each a transaction of its own; the server
+ * commits them one after another for `sliceMs` and then answers, so that a round trip is paid once a slice and not once a batch.
  */
 export const applyOverride: Worker = {
   queue: 'overrides.apply',
-  async work(context, { lanes }) {
+  async work(context, { lanes, sliceMs }) {
     const { db, run } = context
     const start = await patiently(context, async () => {
       const [row] = await db.query<{ outcome: 'started' | 'waits' | 'gone' }>('select pawl.start_override($1, $2, $3) as outcome', [run.runId, run.epoch, lanes])
@@ -19,19 +20,19 @@ export const applyOverride: Worker = {
       return 'parked'
     }
     if (start === 'gone') return 'gone'
-    return inBatches(context, await batchOf(context))
+    return inBatches(context, await batchesOf(context, sliceMs))
   },
 }
 
-async function batchOf(context: RunContext): Promise<(lane: number) => Promise<Step>> {
+async function batchesOf(context: RunContext, sliceMs: number): Promise<(lane: number) => Promise<Step>> {
   const { db, run } = context
   const [operation] = await patiently(context, () =>
     db.query<{ reverts: boolean }>('select reverts_operation_id is not null as reverts from public.category_override_operations where operation_id = $1', [run.runId]),
   )
-  const step = operation?.reverts === true ? 'pawl.revert_override_batch' : 'pawl.apply_override_batch'
+  const step = operation?.reverts === true ? 'pawl.revert_override_batches' : 'pawl.apply_override_batches'
   return async lane => {
     try {
-      const [row] = await db.query<Step>(`select rows, finished, stop from ${step}($1, $2, $3)`, [run.runId, lane, run.epoch])
+      const [row] = await db.query<Step>(`call ${step}($1, $2, $3, $4 * interval '1 millisecond', null, null, null, null)`, [run.runId, lane, run.epoch, sliceMs])
       if (row === undefined) throw new Error(`${step} returned no row`)
       return row
     } catch (error) {
