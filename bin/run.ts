@@ -45,7 +45,7 @@ export async function run(commands: Readonly<Record<string, Command>>, words: st
   }
   let json = rest.includes('--json')
   try {
-    const command = commands[name]
+    const command = Object.hasOwn(commands, name) ? commands[name] : undefined
     if (command === undefined) throw usageError(`there is no command "${name}"`, nearest(name, Object.keys(commands)))
     const { values, positionals } = parse(command, rest)
     if (values.help === true) {
@@ -93,10 +93,23 @@ export function wordAt(words: string[], place: number, what: string, usage: stri
   return word
 }
 
+const unreachable = 'is PostgreSQL running there, and is DATABASE_URL right?'
+const unmigrated = 'the schema is not there or older than this Pawl: pawl migrate up'
+
+/** The next step where neither Pawl nor PostgreSQL has named one. */
+const hints: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(['ECONNREFUSED', 'ECONNRESET', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND', 'EAI_AGAIN', 'ETIMEDOUT'].map(code => [code, unreachable])),
+  ...Object.fromEntries(['42P01', '42883', '42703', '3F000'].map(code => [code, unmigrated])),
+  EADDRINUSE: 'another process listens there: set PAWL_HTTP_PORT to a free port, or 0 for any',
+  '28P01': 'is the password in DATABASE_URL right?',
+  '3D000': 'create the database, or name another one in DATABASE_URL',
+  '42501': 'ask for the role pawl_operator, or pawl_producer to enqueue',
+}
+
 function report(error: unknown, json: boolean): void {
   // PostgreSQL's own errors carry a hint too: the contract's functions speak through it.
-  const hint = (error as { hint?: string }).hint
   const code = codeOf(error)
+  const hint = (error as { hint?: string } | undefined)?.hint ?? hints[code ?? '']
   const message = messageOf(error)
   if (json) {
     process.stdout.write(`${JSON.stringify({ error: { code: code ?? 'unknown', message, hint } })}\n`)

@@ -27,13 +27,31 @@ const READY_SILENT_MS = 5_000
 /** The presence loop turns twice a second; this long without a turn and the event loop is stuck. */
 const LIVE_STALLED_MS = 30_000
 
-/** Starts a worker: schema checked, queue connected, lease taken, claims open, probes served. */
-export async function startDaemon({ config, log, workers, clock = systemClock }: DaemonOptions): Promise<Daemon> {
+/**
+ * Starts a worker: schema checked, queue connected, lease taken, claims open, probes served.
+ * When a step fails, those before it are taken back: what throws leaves no half worker behind that claims and answers nobody.
+ */
+export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
+  const opened: Opened = []
+  try {
+    return await openDaemon(options, opened)
+  } catch (error) {
+    for (const close of opened.reverse()) await close().catch(closing => options.log.warn({ err: closing }, 'a part of the worker did not close'))
+    throw error
+  }
+}
+
+/** How to take back each step of a start, first to last. */
+type Opened = (() => Promise<void>)[]
+
+async function openDaemon({ config, log, workers, clock = systemClock }: DaemonOptions, opened: Opened): Promise<Daemon> {
   const db = openDatabase(config, log, { name: 'pawl worker' })
+  opened.push(() => db.close())
   await requireSchema(db.query, migrationsDir(config))
   const drain = new AbortController()
   const held = new Set<string>()
   const boss = openBoss(config, log, { supervise: true, name: 'pawl boss' })
+  opened.push(() => stopQuietly(boss, log))
   await boss.start()
   let claims: Claims | undefined
   let presence: Presence | undefined
@@ -48,16 +66,7 @@ export async function startDaemon({ config, log, workers, clock = systemClock }:
     },
     clock.elapsed,
   )
-  presence = await startPresence({
-    config,
-    log,
-    clock,
-    queues: workers.map(worker => worker.queue),
-    held: () => [...held],
-    onRescue: rescues => voidDeliveries(boss, rescues, metrics, log),
-    onNews: () => claims?.refresh(),
-  })
-  claims = await startClaims({ boss, db, log, clock, config, workers, metrics, drain: drain.signal, held, lease: presence.lease })
+  // Before the first claim: a port that is taken must not cost a run its delivery.
   const health = await serveHealth({
     host: config.httpHost,
     port: config.httpPort,
@@ -68,6 +77,18 @@ export async function startDaemon({ config, log, workers, clock = systemClock }:
       metrics: async () => ({ type: metrics.contentType, text: await metrics.text() }),
     },
   })
+  opened.push(() => health.close())
+  presence = await startPresence({
+    config,
+    log,
+    clock,
+    queues: workers.map(worker => worker.queue),
+    held: () => [...held],
+    onRescue: rescues => voidDeliveries(boss, rescues, metrics, log),
+    onNews: () => claims?.refresh(),
+  })
+  opened.push(presence.stop)
+  claims = await startClaims({ boss, db, log, clock, config, workers, metrics, drain: drain.signal, held, lease: presence.lease })
   log.info({ worker: presence.name, http_port: health.port, queues: workers.map(worker => worker.queue) }, 'worker ready')
 
   let draining: Promise<void> | undefined

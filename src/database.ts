@@ -41,7 +41,7 @@ const types = {
         return Number.isSafeInteger(number) ? number : text
       }
     }
-    return pg.types.getTypeParser(oid, format as 'text')
+    return pg.types.getTypeParser(oid, format)
   },
 }
 
@@ -101,7 +101,7 @@ export function openDatabase(config: Config, log: Log, options: { url?: string |
   }
 }
 
-/** Connects to `config.directUrl`. Throws `database.pooler` when a transaction pooler stands in between. */
+/** Connects to `config.directUrl`, which must not be a transaction pooler (`src/pooler.ts` finds that out). */
 export async function connectDirect(config: Config, name: string): Promise<DirectConnection> {
   const url = config.directUrl
   if (url === undefined) throw noDatabase()

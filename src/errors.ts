@@ -55,7 +55,7 @@ const TRANSIENT_MESSAGE = /connection terminated|connection ended|client has enc
 
 /** The SQLSTATE or system code of `error`, looking through one level of `cause` (drizzle wraps what pg threw). */
 export function codeOf(error: unknown): string | undefined {
-  for (const candidate of [error, (error as { cause?: unknown } | undefined)?.cause]) {
+  for (const candidate of [error, (error as { cause?: unknown } | null | undefined)?.cause]) {
     const code = (candidate as { code?: unknown } | undefined)?.code
     if (typeof code === 'string') return code
   }
@@ -73,10 +73,12 @@ export function classify(error: unknown): Verdict {
     // Class 22 (bad data) and 23 (constraint) do not get better by themselves.
     if (/^2[23]...$/.test(code)) return 'refused'
   }
-  return TRANSIENT_MESSAGE.test(messageOf(error)) ? 'transient' : 'bug'
+  return [error, (error as { cause?: unknown } | null | undefined)?.cause].some(candidate => TRANSIENT_MESSAGE.test(messageOf(candidate))) ? 'transient' : 'bug'
 }
 
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
+  // A host with several addresses that all refuse: Node leaves the message of the whole empty.
+  if (error instanceof AggregateError && error.message === '') return error.errors.map(messageOf).join('; ')
   return error instanceof Error ? error.message : String(error)
 }

@@ -24,7 +24,7 @@ export async function serveHealth(options: { host: string; port: number; probes:
       answer(ok ? 200 : 503, 'application/json', `${JSON.stringify({ ok, checks })}\n`)
     }
     try {
-      const path = new URL(request.url ?? '/', 'http://localhost').pathname
+      const [path] = (request.url ?? '/').split('?', 1)
       if (request.method !== 'GET' && request.method !== 'HEAD') answer(405, 'text/plain', 'only GET\n')
       else if (path === '/livez') report(probes.live())
       else if (path === '/readyz') report(await probes.ready())

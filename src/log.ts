@@ -2,6 +2,11 @@ import { type Logger, pino } from 'pino'
 
 export type Log = Logger
 
+// By field name, and by what a line looks like when it is written: an error's message may quote a URL, a field may be called otherwise.
+const SECRET_FIELDS = ['password', '*.password', 'url', '*.url', 'connectionString', '*.connectionString']
+const URL_PASSWORD = /(postgres(?:ql)?:\/\/[^\s:/@"\\]*):(?:[^\s"\\/]|\\.)*@/g
+const URL_PARAMETER = /([?&]password=)[^&\s"\\]+/g
+
 /**
  * The root logger: one JSON line an event on standard output, constant messages, data in snake_case fields.
  * Connection strings and passwords are redacted here and nowhere else.
@@ -13,7 +18,8 @@ export function openLog(options: { level: string; fields?: Record<string, unknow
       base: options.fields ?? {},
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: label => ({ level: label }) },
-      redact: { paths: ['password', '*.password', 'url', '*.url', 'connectionString', '*.connectionString'], censor: '[redacted]' },
+      redact: { paths: SECRET_FIELDS, censor: '[redacted]' },
+      hooks: { streamWrite: line => line.replace(URL_PASSWORD, '$1:[redacted]@').replace(URL_PARAMETER, '$1[redacted]') },
     },
     // Synchronous: a worker that is about to be killed must not lose the line that says why.
     pino.destination({ dest: options.destination ?? 1, sync: true }),

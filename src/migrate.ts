@@ -1,13 +1,13 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { applyFile } from './apply.ts'
+import { applyFile } from './migrate/apply.ts'
 import type { Config } from './config.ts'
 import { connectDirect, type Query } from './database.ts'
 import { codeOf, PawlError } from './errors.ts'
-import { type ExclusiveContext, exclusively } from './exclusive.ts'
-import { compare, createLedger, type MigrationState, type Recorded, readLedger, recordDown, recordUp } from './ledger.ts'
-import { type Migrations, MigrationsRefused, type Problem, problem, readJournal, readMigrations } from './migrations.ts'
+import { type ExclusiveContext, exclusively } from './migrate/exclusive.ts'
+import { compare, createLedger, type MigrationState, type Recorded, readLedger, recordDown, recordUp } from './migrate/ledger.ts'
+import { type Migrations, MigrationsRefused, type Problem, problem, readJournal, readMigrations } from './migrate/files.ts'
 
 /** `dir` is drizzle's directory (see `migrationsDir`); `version` is noted in the ledger as `app_version`. */
 export type MigrateContext = ExclusiveContext & { dir: string; version?: string | undefined }

@@ -4,6 +4,7 @@ import type { Config } from './config.ts'
 import { connectDirect, type DirectConnection } from './database.ts'
 import { codeOf, messageOf } from './errors.ts'
 import type { Log } from './log.ts'
+import { refuseSharedSession } from './pooler.ts'
 import { backoffMs } from './retry.ts'
 import { version } from './version.ts'
 
@@ -63,6 +64,8 @@ export async function startPresence(options: PresenceOptions): Promise<Presence>
   const connect = async () => {
     const fresh = await connectDirect(config, `pawl ${name}`)
     try {
+      // Once: the address does not change while we run, and a reconnect after an outage should be quick.
+      if (lease === undefined) await refuseSharedSession(fresh, () => connectDirect(config, `pawl ${name} self-test`))
       lease = await takeLease(fresh, lease, name, state, options.queues)
       await fresh.query('listen pawl')
     } catch (error) {

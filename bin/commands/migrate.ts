@@ -1,6 +1,7 @@
 import { grantBoss, installBoss } from '../../src/boss.ts'
 import { systemClock } from '../../src/clock.ts'
 import type { Config } from '../../src/config.ts'
+import { codeOf, messageOf } from '../../src/errors.ts'
 import type { Log } from '../../src/log.ts'
 import { type MigrateContext, migrateDown, migrateUp, migrationStatus, migrationsDir, verifyMigrations } from '../../src/migrate.ts'
 import { type Command, exitCodes, type Terminal, usageError, type Values } from '../run.ts'
@@ -66,7 +67,8 @@ async function down(terminal: Terminal, context: MigrateContext, steps: string |
 
 async function verify(terminal: Terminal, context: MigrateContext): Promise<number> {
   const report = await verifyMigrations(context).catch(error => {
-    terminal.say(`could not verify: ${String(error instanceof Error ? error.message : error)}`)
+    if (terminal.json) terminal.out(JSON.stringify({ ok: false, error: { code: codeOf(error) ?? 'unknown', message: messageOf(error) } }))
+    else terminal.say(`could not verify: ${messageOf(error)}`)
     return undefined
   })
   if (report === undefined) return exitCodes.unverified

@@ -1,4 +1,4 @@
-import { type Command, exitCodes, usageError, wordAt } from '../run.ts'
+import { type Command, exitCodes, usageError, type Values, wordAt } from '../run.ts'
 import { connected } from './connect.ts'
 
 const USAGE = 'override CATEGORY --user USER [--settings JSON] [--batch-size N] [--key KEY]  |  override revert OPERATION --user USER'
@@ -30,13 +30,13 @@ export const override: Command = {
     }),
 }
 
-function wholeNumber(text: unknown, what: string): number {
+function wholeNumber(text: Values[string], what: string): number {
   const number = Number(text)
   if (text === undefined || !Number.isSafeInteger(number)) throw usageError(`${what} must be a whole number, not ${text === undefined ? 'missing' : `"${text}"`}`, `usage: pawl ${USAGE}`)
   return number
 }
 
-function settingsOf(text: unknown): string | null {
+function settingsOf(text: Values[string]): string | null {
   if (text === undefined) return null
   try {
     return JSON.stringify(JSON.parse(String(text)))

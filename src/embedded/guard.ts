@@ -1,9 +1,21 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { systemClock } from '../clock.ts'
+import { PawlError } from '../errors.ts'
+
+/** A first start takes seconds; who holds the lock for longer than this hangs, or is a stranger with the pid of one who died. */
+const PATIENCE_MS = 60_000
 
 /** Runs `work` while holding the lock file at `path`, which names our pid; a lock whose process is gone is taken over. */
-export async function holding<Result>(path: string, work: () => Promise<Result>): Promise<Result> {
-  while (!take(path)) await systemClock.sleep(25)
+export async function holding<Result>(path: string, work: () => Promise<Result>, patienceMs = PATIENCE_MS): Promise<Result> {
+  const deadline = systemClock.elapsed() + patienceMs
+  while (!take(path)) {
+    if (systemClock.elapsed() > deadline) {
+      throw new PawlError('embedded.locked', `process ${read(path)} has held ${path} for ${patienceMs / 1000} s`, {
+        hint: `end it, or delete ${path} if it is no process of Pawl`,
+      })
+    }
+    await systemClock.sleep(25)
+  }
   try {
     return await work()
   } finally {

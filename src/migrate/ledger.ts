@@ -1,6 +1,6 @@
 import { hostname } from 'node:os'
-import type { Query } from './database.ts'
-import { type Migration, type Migrations, outOfOrder, type Problem, type ProblemKind, problem } from './migrations.ts'
+import type { Query } from '../database.ts'
+import { type Migration, type Migrations, outOfOrder, type Problem, type ProblemKind, problem } from './files.ts'
 
 /** One migration as the files and the database have it; `state` is the first problem it has, if it has one. */
 export type MigrationState = {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { PawlError } from './errors.ts'
+import { PawlError } from '../errors.ts'
 
 /** One statement of a file and the line it starts on, for messages. */
 export type Statement = { text: string; line: number }

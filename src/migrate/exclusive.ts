@@ -1,8 +1,9 @@
-import type { Clock } from './clock.ts'
-import type { Config } from './config.ts'
-import { connectDirect, type DirectConnection, type Query } from './database.ts'
-import { PawlError } from './errors.ts'
-import type { Log } from './log.ts'
+import type { Clock } from '../clock.ts'
+import type { Config } from '../config.ts'
+import { connectDirect, type DirectConnection, type Query } from '../database.ts'
+import { PawlError } from '../errors.ts'
+import type { Log } from '../log.ts'
+import { POOLER_HINT, poolerFound, refuseSharedSession } from '../pooler.ts'
 
 /** What is needed to be the only one who migrates. `connect` is a parameter so that a test can stand in for a pooler. */
 export type ExclusiveContext = {
@@ -21,10 +22,6 @@ const LOCK = `${LOCK_CLASS}, 0`
 /** How the lock appears in pg_locks: the two-number form has objsubid 2. */
 const LOCK_ROW = `locktype = 'advisory' and classid = ${LOCK_CLASS} and objid = 0 and objsubid = 2 and granted
   and database = (select oid from pg_database where datname = current_database())`
-
-const SELF_TEST_ROUNDS = 5
-
-const POOLER_HINT = 'set DATABASE_DIRECT_URL to PostgreSQL itself, or to a pooler in session mode'
 
 /**
  * Runs `work` while no other process migrates this database, on a connection of its own.
@@ -69,28 +66,6 @@ export async function requireLock(query: Query): Promise<void> {
   throw new PawlError('migrate.lock_lost', 'this session does not hold the migration lock any more', { retryable: true, hint: POOLER_HINT })
 }
 
-/**
- * A transaction pooler gives one server session to several clients, so that a lock taken by one is held by all of them.
- * Asked before the first lock or `set`, because both would stay behind in the pooler's sessions. An open transaction pins the
- * server session it was given: if that is the first one's, the first must get another. With other clients about, the pooler
- * may by chance hand out the same ones again, hence several rounds (six clients at once, 30 times: one round missed 2 of 180, three missed none).
- */
-async function refuseSharedSession(first: DirectConnection, connectSecond: () => Promise<DirectConnection>): Promise<void> {
-  const backend = async (connection: DirectConnection, prefix = '') =>
-    (await connection.query<{ pid: number }>(`${prefix} select pg_backend_pid() as pid`))[0]?.pid
-  const home = await backend(first)
-  const second = await connectSecond()
-  try {
-    for (let round = 0; round < SELF_TEST_ROUNDS; round++) {
-      if ((await backend(second, 'begin;')) === home || (await backend(first)) !== home) throw pooler()
-      await second.query('rollback')
-    }
-  } finally {
-    // Its end also ends the transaction that may be open.
-    await second.close()
-  }
-}
-
 /** The lock is worth something only when a second connection does not get it. */
 async function proveExclusive(first: DirectConnection, connectSecond: () => Promise<DirectConnection>): Promise<void> {
   const second = await connectSecond()
@@ -100,14 +75,10 @@ async function proveExclusive(first: DirectConnection, connectSecond: () => Prom
     await second.query(`select pg_advisory_unlock(${LOCK})`)
     await requireLock(first.query)
     await first.query(`select pg_advisory_unlock(${LOCK})`)
-    throw pooler()
+    throw poolerFound()
   } finally {
     await second.close()
   }
-}
-
-function pooler(): PawlError {
-  return new PawlError('database.pooler', 'a transaction pooler stands between Pawl and PostgreSQL: session locks do not hold through it', { hint: POOLER_HINT })
 }
 
 /**

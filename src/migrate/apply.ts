@@ -1,10 +1,10 @@
-import type { Clock } from './clock.ts'
-import type { Query } from './database.ts'
-import { classify, codeOf, messageOf, PawlError } from './errors.ts'
+import type { Clock } from '../clock.ts'
+import type { Query } from '../database.ts'
+import { classify, codeOf, messageOf, PawlError } from '../errors.ts'
 import { prepareSession, requireLock } from './exclusive.ts'
-import type { Log } from './log.ts'
-import type { MigrationFile, Statement } from './migrations.ts'
-import { backoffMs } from './retry.ts'
+import type { Log } from '../log.ts'
+import type { MigrationFile, Statement } from './files.ts'
+import { backoffMs } from '../retry.ts'
 
 /** One file to run, and how to record that it ran: `record` is part of the file's own transaction. */
 export type Application = { tag: string; file: MigrationFile; record: (query: Query, durationMs: number) => Promise<void> }
