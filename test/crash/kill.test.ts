@@ -36,9 +36,7 @@ test(`${KILLS} times kill -9 at a random moment: ${RECIPIENTS} recipients end up
       return batch
     })
     takeoversMs.push(next.ms)
-    console.info('DEBUG', kill, next.ms, victim, new Date().toISOString())
     await replacement
-    console.info('DEBUG2', await stage.query('select state, batch, failures, epoch, crashes, error, (select sum(batch) from pawl.lanes) from pawl.checkpoints'), new Date().toISOString())
   }
 
   expect(await endOf(stage.query, runId)).toBe('completed')

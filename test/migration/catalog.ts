@@ -9,7 +9,7 @@ export async function catalog(query: Query): Promise<string[]> {
     with ours as (
       select oid, nspname from pg_namespace where nspname in ('public', 'pawl', 'sqp', 'reporting')
     )
-    select format('schema %s %s %s', nspname, obj_description(oid, 'pg_namespace'), (select string_agg(acl::text, ' ' order by acl::text) from unnest(coalesce(n.nspacl, acldefault('n', nspowner))) acl))
+    select format('schema %s %s %s', nspname, obj_description(oid, 'pg_namespace'), (select string_agg(acl::text, ' ' order by acl::text) from unnest(coalesce(n.nspacl, acldefault('n', nspowner))) acl)) as line
       from ours join pg_namespace n using (oid, nspname)
       where nspname <> 'pawl'
     union all

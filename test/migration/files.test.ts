@@ -1,7 +1,7 @@
 import { readMigrationFiles } from 'drizzle-orm/migrator'
 import { expect, test } from 'vitest'
-import { concurrentIndex } from '../../src/apply.ts'
-import { parseFile, readMigrations } from '../../src/migrations.ts'
+import { concurrentIndex } from '../../src/migrate/apply.ts'
+import { parseFile, readMigrations } from '../../src/migrate/files.ts'
 import { openStage } from './stage.ts'
 
 test('a file is cut where drizzle cuts it, and each statement knows its line', () => {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { installBoss } from '../../src/boss.ts'
 import { migrateDown, migrateUp, migrationsDir, verifyMigrations } from '../../src/migrate.ts'
-import { readMigrations } from '../../src/migrations.ts'
+import { readMigrations } from '../../src/migrate/files.ts'
 import { silent } from '../support/postgres.ts'
 import { catalog } from './catalog.ts'
 import { openStage } from './stage.ts'

@@ -2,7 +2,7 @@ import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { migrateUp, migrationStatus, requireSchema, verifyMigrations } from '../../src/migrate.ts'
-import { MigrationsRefused } from '../../src/migrations.ts'
+import { MigrationsRefused } from '../../src/migrate/files.ts'
 import { type Draft, openStage, type Stage } from './stage.ts'
 
 const FIRST: Draft = { tag: '0000_first', up: 'create table first ()', down: 'drop table first' }

@@ -4,7 +4,7 @@ import { hostname } from 'node:os'
 import pg from 'pg'
 import { expect, test } from 'vitest'
 import { migrateUp, migrationStatus, verifyMigrations } from '../../src/migrate.ts'
-import { readMigrations } from '../../src/migrations.ts'
+import { readMigrations } from '../../src/migrate/files.ts'
 import { until } from '../support/until.ts'
 import { openStage } from './stage.ts'
 

@@ -1,0 +1,183 @@
+import { randomBytes } from 'node:crypto'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { readConfig } from '../../src/config.ts'
+import { connectDirect, type DirectConnection } from '../../src/database.ts'
+import { codeOf } from '../../src/errors.ts'
+import { applyOverride } from '../../workers/overrides/apply.ts'
+import { handlerOptions, takeLease, workAll } from '../support/engine.ts'
+import { requestOverride, type Seeded, seedCategory } from '../support/overrides.ts'
+import { createDatabase, type TestDatabase } from '../support/postgres.ts'
+import { startWorker } from '../support/process.ts'
+import { until } from '../support/until.ts'
+
+const DENIED = '42501'
+
+const functionNames = ['request_override', 'revert_override', 'enqueue', 'cancel', 'retry', 'pause', 'resume', 'why']
+const viewNames = ['runs', 'queues', 'failures', 'stuck', 'workers', 'health']
+
+/** Group role → the functions and views it may use. `nobody` is a login that belongs to no group. */
+const may: Record<string, { call: string[]; read: string[] }> = {
+  pawl_worker: { call: functionNames, read: viewNames },
+  pawl_producer: { call: ['request_override', 'revert_override', 'enqueue'], read: [] },
+  pawl_operator: { call: ['cancel', 'retry', 'pause', 'resume', 'why'], read: viewNames },
+  pawl_observer: { call: [], read: viewNames },
+  nobody: { call: [], read: [] },
+}
+const roles = Object.keys(may)
+const groups = roles.filter(role => role !== 'nobody')
+
+let db: TestDatabase
+let seeded: Seeded
+let calls: Record<string, { sql: string; values: unknown[]; answer: unknown }>
+const suffix = randomBytes(6).toString('hex')
+const logins = new Map<string, DirectConnection>()
+
+beforeAll(async () => {
+  db = await createDatabase()
+  seeded = await seedCategory(db.query, 20)
+  const completed = await requestOverride(db.query, seeded)
+  const lease = await takeLease(db)
+  await workAll(applyOverride, handlerOptions(db, lease))
+  await lease.stop()
+  const pending = await requestOverride(db.query, seeded)
+  calls = {
+    request_override: { sql: 'pawl.request_override($1, $2)', values: [seeded.categoryId, seeded.userId], answer: expect.stringMatching(/^ovr_\d+$/) },
+    revert_override: { sql: 'pawl.revert_override($1, $2)', values: [completed, seeded.userId], answer: expect.stringMatching(/^ovr_\d+$/) },
+    enqueue: { sql: `pawl.enqueue('overrides.apply.dead', '{}')`, values: [], answer: expect.stringMatching(/^[0-9a-f-]{36}$/) },
+    cancel: { sql: 'pawl.cancel($1)', values: [pending], answer: true },
+    retry: { sql: 'pawl.retry($1)', values: [pending], answer: true },
+    pause: { sql: `pawl.pause('overrides.apply')`, values: [], answer: true },
+    resume: { sql: `pawl.resume('overrides.apply')`, values: [], answer: true },
+    why: { sql: 'pawl.why($1)', values: [pending], answer: expect.stringContaining('Waiting') },
+  }
+  for (const role of roles) {
+    const name = `pawl_test_${role}_${suffix}`
+    await db.query(`create role ${name} login password 'secret ${suffix}' ${role === 'nobody' ? '' : `in role ${role}`}`)
+    logins.set(role, await connectDirect(readConfig({ DATABASE_URL: db.urlAs(name, `secret ${suffix}`) }), `contract ${role}`))
+  }
+})
+
+afterAll(async () => {
+  await Promise.all([...logins.values()].map(login => login.close()))
+  for (const role of roles) await db.query(`drop role if exists pawl_test_${role}_${suffix}`)
+  await db.drop()
+})
+
+/** What a statement answers to a member of the role, or the SQLSTATE it is refused with. */
+async function as(role: string, sql: string, values: unknown[] = []): Promise<unknown> {
+  const login = logins.get(role)
+  if (login === undefined) throw new Error(`no login for ${role}`)
+  try {
+    const [row] = await login.query<{ answer: unknown }>(sql, values)
+    return row?.answer ?? 'nothing'
+  } catch (error) {
+    return codeOf(error)
+  }
+}
+
+/** Everything a call could change, in one row. */
+async function everything(): Promise<Record<string, unknown>> {
+  const [row] = await db.query(`
+    select (select count(*) from public.category_override_operations) as operations, (select count(*) from public.category_override_audit) as audit,
+      (select count(*) from pgboss.job) as jobs, (select count(*) from pawl.paused_queues) as paused,
+      (select md5(string_agg(c::text, '|' order by run_id)) from pawl.checkpoints c) as runs,
+      (select last_value from public.category_override_operations_id_seq) as last_number`)
+  return row ?? {}
+}
+
+describe('who may call', () => {
+  for (const role of roles) {
+    for (const name of functionNames) {
+      const allowed = may[role]?.call.includes(name) === true
+      test(`${role} ${allowed ? 'may call' : 'is refused'} ${name}`, async () => {
+        const { sql, values, answer } = calls[name] ?? { sql: '', values: [], answer: '' }
+        if (allowed) {
+          // In a transaction that is rolled back, so that each role meets the same rows.
+          await as(role, 'begin')
+          if (name === 'resume') await as(role, `select pawl.pause('overrides.apply')`)
+          if (name === 'retry') await db.query(`update pawl.checkpoints set failures = 1 where run_id = $1`, values)
+          expect(await as(role, `select ${sql} as answer`, values)).toEqual(answer)
+          await as(role, 'rollback')
+          await db.query('update pawl.checkpoints set failures = 0')
+        } else {
+          const before = await everything()
+          expect(await as(role, `select ${sql} as answer`, values)).toBe(DENIED)
+          expect(await everything()).toEqual(before)
+        }
+      })
+    }
+  }
+
+  test('beyond the contract, producers may execute nothing of pawl, operators and observers only what their views call', async () => {
+    const rows = await db.query<{ role: string; names: string[] }>(
+      `select role, array_agg(distinct p.proname::text order by p.proname::text) as names
+       from unnest($1::text[]) role join pg_proc p on p.pronamespace = 'pawl'::regnamespace and has_function_privilege(role, p.oid, 'execute')
+       where p.proname <> all ($2) group by role`,
+      [[...groups.filter(role => role !== 'pawl_worker'), `pawl_test_nobody_${suffix}`], functionNames],
+    )
+    const helpers = ['activity', 'lease_alive', 'queue_counts', 'waiting_jobs']
+    expect(Object.fromEntries(rows.map(row => [row.role, row.names]))).toEqual({ pawl_operator: helpers, pawl_observer: helpers })
+  })
+})
+
+describe('who may read', () => {
+  for (const role of roles) {
+    for (const view of viewNames) {
+      const allowed = may[role]?.read.includes(view) === true
+      test(`${role} ${allowed ? 'may read' : 'is refused'} pawl.${view}`, async () => {
+        expect(await as(role, `select count(row(v)) is not null as answer from pawl.${view} v`)).toBe(allowed ? true : DENIED)
+      })
+    }
+  }
+
+  test('producers and strangers read no table and no view of pawl, public and pgboss; operators and observers only views', async () => {
+    const relations = await db.query<{ name: string }>(
+      `select format('%I.%I', n.nspname, c.relname) as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
+       where n.nspname in ('pawl', 'public', 'pgboss') and c.relkind in ('r', 'p', 'v', 'm') order by 1`,
+    )
+    expect(relations.length).toBeGreaterThan(20)
+    const domainViews = ['public.v_category_override_summary', 'public.v_override_operation_history']
+    const readable = new Set([...viewNames.map(view => `pawl.${view}`), ...domainViews])
+    for (const role of roles.filter(role => role !== 'pawl_worker')) {
+      for (const { name } of relations) {
+        const allowed = (role === 'pawl_operator' || role === 'pawl_observer') && readable.has(name)
+        expect([role, name, await as(role, `select 'read' as answer from ${name} limit 0`)]).toEqual([role, name, allowed ? 'nothing' : DENIED])
+      }
+    }
+  })
+
+  test('only the worker role may write rows, and not even that one the kinds of runs and the ledger of migrations', async () => {
+    const rows = await db.query(
+      `select role, c.oid::regclass::text as name
+       from unnest($1::text[]) role
+       join pg_class c on c.relkind in ('r', 'p', 'v') and has_table_privilege(role, c.oid, 'insert, update, delete, truncate')
+       join pg_namespace n on n.oid = c.relnamespace and n.nspname in ('pawl', 'public', 'pgboss')
+       where role <> 'pawl_worker' or c.oid in ('pawl.kinds'::regclass, 'pawl.schema_migrations'::regclass)`,
+      [[...groups, `pawl_test_nobody_${suffix}`]],
+    )
+    expect(rows).toEqual([])
+  })
+
+  test('operators and observers see the same figures in pawl.health as the owner does', async () => {
+    const blocker = await connectDirect(readConfig({ DATABASE_URL: db.url }), 'contract blocker')
+    await blocker.query('begin')
+    const old = `select detail <> '0 s' as answer from pawl.health where "check" = 'oldest transaction'`
+    await until('the transaction is a second old', async () => (await db.query<{ answer: boolean }>(old))[0]?.answer)
+    for (const role of ['pawl_operator', 'pawl_observer']) expect([role, await as(role, old)]).toEqual([role, true])
+    await blocker.close()
+  })
+})
+
+test('a worker process that is nothing but a member of pawl_worker does the work, and leaves in order', async () => {
+  const worker = await startWorker(db.urlAs(`pawl_test_pawl_worker_${suffix}`, `secret ${suffix}`))
+  try {
+    const runId = await requestOverride(db.query, seeded)
+    const ended = `select from pawl.runs where run_id = $1 and state not in ('pending', 'running')`
+    await until('the run has ended', async () => (await db.query(ended, [runId]))[0])
+    expect(await db.query('select state, done, error from pawl.runs where run_id = $1', [runId])).toEqual([{ state: 'completed', done: 20, error: null }])
+    expect(worker.log.filter(line => JSON.stringify(line).includes('permission denied'))).toEqual([])
+  } finally {
+    worker.signal('SIGTERM')
+    expect(await worker.exited).toEqual({ code: 0, signal: null })
+  }
+})
