@@ -1,0 +1,23 @@
+# syntax=docker/dockerfile:1
+# Two stages: the whole toolchain makes one file, and the image holds that file, the migrations, and Node.
+FROM node:24.12.0-bookworm-slim AS build
+WORKDIR /pawl
+COPY package.json package-lock.json ./
+# The embedded PostgreSQL and the Node binaries are for checkouts; the image brings its own Node.
+RUN npm ci --omit=optional --no-audit --no-fund
+COPY . .
+# rolldown's own binary is an optional package of rolldown, and was left out above with the others.
+RUN npm install --no-save --no-audit --no-fund "@rolldown/binding-linux-$(node -p 'process.arch')-gnu@$(node -p "require('rolldown/package.json').version")" \
+ && node scripts/bundle.ts
+
+FROM gcr.io/distroless/nodejs24-debian12:nonroot
+WORKDIR /pawl
+COPY --from=build /pawl/dist ./
+ENV NODE_ENV=production
+# Nothing is written to the file system: run it with --read-only.
+USER nonroot
+EXPOSE 9465
+# A small young generation: batches leave little garbage, and 16 MB semi-spaces only sit there (87 instead of 92 MB when idle).
+# No --enable-source-maps: reading the map costs 65 MB. It lies beside the bundle for whoever has a stack trace to read.
+ENTRYPOINT ["/nodejs/bin/node", "--max-semi-space-size=1", "/pawl/pawl.mjs"]
+CMD ["work"]
