@@ -17,7 +17,15 @@ import { median, rounded, say, watchMachine } from './report.ts'
  */
 export async function overrides({ quick }: { quick: boolean }): Promise<Record<string, unknown>> {
   const log = openLog({ level: 'silent' })
-  const settings = { fsync: 'on', synchronous_commit: 'on', full_page_writes: 'on', shared_buffers: '2GB', max_wal_size: '8GB', checkpoint_timeout: '30min', autovacuum: 'off' }
+  const settings = {
+    fsync: 'on',
+    synchronous_commit: 'on',
+    full_page_writes: 'on',
+    shared_buffers: '2GB',
+    max_wal_size: '8GB',
+    checkpoint_timeout: '30min',
+    autovacuum: 'off',
+  }
   const server = await startEmbedded({ log, ephemeral: true, settings })
   const config = readConfig({ DATABASE_URL: server.url })
   await upgrade(config, log)
@@ -69,8 +77,18 @@ async function openWorker(db: Database, config: Config) {
     rescue() {},
   } as unknown as Metrics
   const handler = handle(applyOverride, {
-    db, log: openLog({ level: 'error', destination: 2 }), clock: systemClock, metrics, drain: new AbortController().signal, lanes: config.lanes, sliceMs: config.sliceMs,
-    leaseMs: 3_600_000, turnMs: 3_600_000, lease: () => lease?.id, held: new Set(), onPaused() {},
+    db,
+    log: openLog({ level: 'error', destination: 2 }),
+    clock: systemClock,
+    metrics,
+    drain: new AbortController().signal,
+    lanes: config.lanes,
+    sliceMs: config.sliceMs,
+    leaseMs: 3_600_000,
+    turnMs: 3_600_000,
+    lease: () => lease?.id,
+    held: new Set(),
+    onPaused() {},
   })
   return {
     /** Works a run to its end; rows a second and the time of each batch. */
@@ -147,7 +165,12 @@ async function throughPawl({ db, work }: Bench, category: Category, batchSize: n
 }
 
 async function request(db: Database, category: Category, batchSize: number, settings: object): Promise<string> {
-  const [row] = await db.query<{ id: string }>('select pawl.request_override($1, $2, $3, $4) as id', [category.id, category.user, JSON.stringify(settings), batchSize])
+  const [row] = await db.query<{ id: string }>('select pawl.request_override($1, $2, $3, $4) as id', [
+    category.id,
+    category.user,
+    JSON.stringify(settings),
+    batchSize,
+  ])
   return row?.id ?? ''
 }
 

@@ -62,7 +62,8 @@ export async function run(commands: Readonly<Record<string, Command>>, words: st
 
 function parse(command: Command, words: string[]): { values: Values; positionals: string[] } {
   try {
-    return parseArgs({ args: words, options: { ...command.options, ...everywhere }, allowPositionals: true }) as { values: Values; positionals: string[] }
+    const options: ParseArgsConfig['options'] = { ...command.options, ...everywhere }
+    return parseArgs({ args: words, options, allowPositionals: true })
   } catch (error) {
     throw usageError(messageOf(error), `usage: pawl ${command.usage}`)
   }
@@ -142,7 +143,9 @@ function overview(commands: Readonly<Record<string, Command>>): string {
 }
 
 function help(command: Command): string {
-  const options = Object.entries<{ type: string }>({ ...command.options, ...everywhere }).map(([name, option]) => `--${name}${option.type === 'string' ? ' …' : ''}`)
+  const options = Object.entries<{ type: string }>({ ...command.options, ...everywhere }).map(
+    ([name, option]) => `--${name}${option.type === 'string' ? ' …' : ''}`,
+  )
   return [command.summary, '', `  usage:    pawl ${command.usage}`, `  example:  ${command.example}`, `  options:  ${options.join(', ')}`, ''].join('\n')
 }
 

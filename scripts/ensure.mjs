@@ -39,7 +39,9 @@ function takeLock() {
     return true
   } catch (error) {
     if (error.code === 'EACCES' || error.code === 'EROFS') {
-      console.error(`error: ${root} is not writable, so the dependencies cannot be installed\n  next: run "npm ci" there as its owner, or clone to a directory of your own`)
+      console.error(
+        `error: ${root} is not writable, so the dependencies cannot be installed\n  next: run "npm ci" there as its owner, or clone to a directory of your own`,
+      )
       process.exit(1)
     }
     if (error.code !== 'EEXIST') throw error
@@ -60,7 +62,9 @@ function install() {
   console.error('installing dependencies (npm ci) …')
   const made = spawnSync(command, [...args, '--no-audit', '--no-fund', '--loglevel=error'], { cwd: root, stdio: ['ignore', 2, 2] })
   if (made.error || made.status !== 0) {
-    console.error(`error: npm ci failed (${made.error ? made.error.message : `exit code ${made.status}`})\n  next: run "npm ci" in ${root} and read what it says`)
+    console.error(
+      `error: npm ci failed (${made.error ? made.error.message : `exit code ${made.status}`})\n  next: run "npm ci" in ${root} and read what it says`,
+    )
     process.exit(1)
   }
 }

@@ -84,7 +84,8 @@ export async function patiently<Result>(context: Pick<RunContext, 'log' | 'clock
       if (classify(error) !== 'transient' || context.drain.aborted) throw error
       // In a row: a connection that was lost in between says nothing about the rows.
       conflicts = isConflict(error) ? conflicts + 1 : 0
-      if (conflicts >= CONFLICTS_MAX) throw error
+      // Without the code that makes it a passing one: this one does not pass.
+      if (conflicts >= CONFLICTS_MAX) throw new Error(`${conflicts} conflicts in a row, the last: ${messageOf(error)}`)
       const waitMs = conflicts > 0 ? backoffMs(conflicts, 10, 500) : backoffMs(attempt, 50, 2_000)
       context.log.warn({ err: error, attempt, wait_ms: waitMs, reason: messageOf(error) }, 'batch met a passing error, trying again')
       await context.clock.sleep(waitMs, context.drain)

@@ -42,7 +42,14 @@ export async function startClaims(options: ClaimsOptions): Promise<Claims> {
   const handlers = new Map(
     workers.map(worker => [
       worker.queue,
-      handle(worker, { ...options, lanes: config.lanes, sliceMs: config.sliceMs, leaseMs: config.leaseMs, turnMs: config.turnMs, onPaused: () => void refresh() }),
+      handle(worker, {
+        ...options,
+        lanes: config.lanes,
+        sliceMs: config.sliceMs,
+        leaseMs: config.leaseMs,
+        turnMs: config.turnMs,
+        onPaused: () => void refresh(),
+      }),
     ]),
   )
 

@@ -8,7 +8,10 @@ const DAY_SECONDS = 86_400
 const wholeNumber = (fallback: number, least = 0, most = TIMER_MS_MAX) =>
   z.string().trim().regex(/^\d+$/, 'must be a whole number').transform(Number).pipe(z.number().min(least).max(most)).default(fallback)
 const flag = (fallback: boolean) =>
-  z.enum(['true', 'false', '1', '0', 'yes', 'no', 'on', 'off']).default(fallback ? 'true' : 'false').transform(text => ['true', '1', 'yes', 'on'].includes(text))
+  z
+    .enum(['true', 'false', '1', '0', 'yes', 'no', 'on', 'off'])
+    .default(fallback ? 'true' : 'false')
+    .transform(text => ['true', '1', 'yes', 'on'].includes(text))
 const postgresUrl = z.string().regex(/^postgres(ql)?:\/\//, 'must start with postgres:// or postgresql://')
 
 /** Every variable Pawl reads, with its default. Names without `PAWL_` are those of the source documents. */
@@ -76,7 +79,9 @@ export function readConfig(env: Record<string, string | undefined> = process.env
   const parsed = environment.safeParse(given)
   if (!parsed.success) {
     const problems = parsed.error.issues.map(issue => `${issue.path.join('.')}: ${issue.message}`)
-    throw new PawlError('config.invalid', `the environment is not usable: ${problems.join('; ')}`, { hint: 'correct the variables named and start again; README.md lists them all' })
+    throw new PawlError('config.invalid', `the environment is not usable: ${problems.join('; ')}`, {
+      hint: 'correct the variables named and start again; README.md lists them all',
+    })
   }
   const e = parsed.data
   return Object.freeze({

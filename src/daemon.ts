@@ -53,16 +53,16 @@ async function openDaemon({ config, log, workers, clock = systemClock }: DaemonO
   const boss = openBoss(config, log, { supervise: true, name: 'pawl boss' })
   opened.push(() => stopQuietly(boss, log))
   await boss.start()
-  let claims: Claims | undefined
-  let presence: Presence | undefined
+  // Filled as the start goes on; the probes answer from the first moment.
+  const parts: { claims?: Claims; presence?: Presence } = {}
   const metrics: Metrics = openMetrics(
     {
       query: db.query,
       pool: db.counts,
       held: () => held.size,
-      slots: () => claims?.slots() ?? 0,
+      slots: () => parts.claims?.slots() ?? 0,
       draining: () => drain.signal.aborted,
-      leaseSilentMs: () => presence?.silentMs() ?? 0,
+      leaseSilentMs: () => parts.presence?.silentMs() ?? 0,
     },
     clock.elapsed,
   )
@@ -72,23 +72,25 @@ async function openDaemon({ config, log, workers, clock = systemClock }: DaemonO
     port: config.httpPort,
     log,
     probes: {
-      live: () => [checkOf('loop', (presence?.stalledMs() ?? 0) < LIVE_STALLED_MS, `turned ${Math.round(presence?.stalledMs() ?? 0)} ms ago`)],
-      ready: () => readiness(drain.signal.aborted, presence, claims),
+      live: () => [checkOf('loop', (parts.presence?.stalledMs() ?? 0) < LIVE_STALLED_MS, `turned ${Math.round(parts.presence?.stalledMs() ?? 0)} ms ago`)],
+      ready: () => readiness(drain.signal.aborted, parts.presence, parts.claims),
       metrics: async () => ({ type: metrics.contentType, text: await metrics.text() }),
     },
   })
   opened.push(() => health.close())
-  presence = await startPresence({
+  const presence = await startPresence({
     config,
     log,
     clock,
     queues: workers.map(worker => worker.queue),
     held: () => [...held],
     onRescue: rescues => voidDeliveries(boss, rescues, metrics, log),
-    onNews: () => claims?.refresh(),
+    onNews: () => parts.claims?.refresh(),
   })
+  parts.presence = presence
   opened.push(presence.stop)
-  claims = await startClaims({ boss, db, log, clock, config, workers, metrics, drain: drain.signal, held, lease: presence.lease })
+  const claims = await startClaims({ boss, db, log, clock, config, workers, metrics, drain: drain.signal, held, lease: presence.lease })
+  parts.claims = claims
   log.info({ worker: presence.name, http_port: health.port, queues: workers.map(worker => worker.queue) }, 'worker ready')
 
   let draining: Promise<void> | undefined

@@ -55,7 +55,12 @@ export function openMetrics(sources: MetricsSources, now: () => number): Metrics
     buckets: [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5],
     registers,
   })
-  const rescues = new Counter({ name: 'pawl_rescues_total', help: 'Runs taken from workers that were dead, hung, or had let them fall', labelNames: ['reason'], registers })
+  const rescues = new Counter({
+    name: 'pawl_rescues_total',
+    help: 'Runs taken from workers that were dead, hung, or had let them fall',
+    labelNames: ['reason'],
+    registers,
+  })
   gauge('pawl_worker_active', 'Runs in work in this process', sources.held)
   gauge('pawl_worker_slots', 'Runs this process can work on at once', sources.slots)
   gauge('pawl_worker_draining', '1 while this process shuts down', () => (sources.draining() ? 1 : 0))

@@ -23,10 +23,13 @@ const OUR_SCHEMAS = ['public', 'pawl', 'sqp', 'reporting']
 
 /** Where the migrations are: PAWL_MIGRATIONS_DIR, else `drizzle` beside the bundle, else `drizzle` one level up. Throws `migrate.directory`. */
 export function migrationsDir(config: Pick<Config, 'migrationsDir'>): string {
-  const candidates = config.migrationsDir !== undefined ? [config.migrationsDir] : ['./drizzle', '../drizzle'].map(path => fileURLToPath(new URL(path, import.meta.url)))
+  const candidates =
+    config.migrationsDir !== undefined ? [config.migrationsDir] : ['./drizzle', '../drizzle'].map(path => fileURLToPath(new URL(path, import.meta.url)))
   const found = candidates.find(dir => existsSync(join(dir, 'meta', '_journal.json')))
   if (found !== undefined) return found
-  throw new PawlError('migrate.directory', `no migrations in ${candidates.join(' or ')}`, { hint: 'set PAWL_MIGRATIONS_DIR to the directory that holds meta/_journal.json' })
+  throw new PawlError('migrate.directory', `no migrations in ${candidates.join(' or ')}`, {
+    hint: 'set PAWL_MIGRATIONS_DIR to the directory that holds meta/_journal.json',
+  })
 }
 
 /**
@@ -37,7 +40,8 @@ export function migrationsDir(config: Pick<Config, 'migrationsDir'>): string {
 export async function migrateUp(context: MigrateContext, options: UpOptions = {}): Promise<Moved[]> {
   const migrations = await readMigrations(context.dir)
   const last = options.to === undefined ? migrations.entries.length : migrations.entries.findIndex(entry => entry.tag === options.to) + 1
-  if (options.to !== undefined && last === 0) throw new MigrationsRefused([problem('missing', options.to, 'the journal has no such migration', 'pawl migrate status lists them')])
+  if (options.to !== undefined && last === 0)
+    throw new MigrationsRefused([problem('missing', options.to, 'the journal has no such migration', 'pawl migrate status lists them')])
   return exclusively(context, async query => {
     const { states, problems } = compare(migrations, await readLedger(query))
     if (problems.length > 0) throw new MigrationsRefused(problems)
@@ -66,12 +70,17 @@ export async function migrateDown(context: MigrateContext, options: { steps?: nu
   const migrations = await readMigrations(context.dir)
   return exclusively(context, async query => {
     const ledger = await readLedger(query)
-    const steps = ledger.filter(row => row.tag !== null).reverse().slice(0, options.steps ?? 1)
+    const steps = ledger
+      .filter(row => row.tag !== null)
+      .reverse()
+      .slice(0, options.steps ?? 1)
     const downs = steps.map(row => ({ row, tag: row.tag ?? '', file: migrations.entries.find(entry => entry.tag === row.tag)?.down }))
     refuseDowns(migrations, ledger, steps)
     const destructive = downs.filter(down => down.file?.destructive).map(down => down.tag)
     if (destructive.length > 0 && !options.allowDataLoss) {
-      throw new PawlError('migrate.destructive', `taking back ${destructive.join(', ')} deletes data; nothing was changed`, { hint: 'take a backup, then say --allow-data-loss' })
+      throw new PawlError('migrate.destructive', `taking back ${destructive.join(', ')} deletes data; nothing was changed`, {
+        hint: 'take a backup, then say --allow-data-loss',
+      })
     }
     const moved: Moved[] = []
     for (const { row, tag, file } of downs) {
@@ -106,7 +115,14 @@ export async function verifyMigrations(context: MigrateContext): Promise<{ ok: b
       problems.push(problem('pending', state.tag, 'it is not applied', 'run pawl migrate up'))
     }
     for (const index of await invalidIndexes(query)) {
-      problems.push(problem('invalid_index', index, 'the index is invalid: it costs writes and serves no read', `drop it (drop index concurrently ${index}) and build it again`))
+      problems.push(
+        problem(
+          'invalid_index',
+          index,
+          'the index is invalid: it costs writes and serves no read',
+          `drop it (drop index concurrently ${index}) and build it again`,
+        ),
+      )
     }
     return { ok: problems.length === 0, problems }
   })
@@ -142,7 +158,9 @@ export async function requireSchema(query: Query, dir: string): Promise<void> {
   const applied = new Set(rows.map(row => row.version))
   const lacking = journal.filter(entry => !applied.has(entry.tag)).map(entry => entry.tag)
   if (lacking.length === 0) return
-  throw new PawlError('schema.too_old', `the database lacks ${lacking.length} of ${journal.length} migrations, the first is ${lacking[0]}`, { hint: 'run pawl migrate up' })
+  throw new PawlError('schema.too_old', `the database lacks ${lacking.length} of ${journal.length} migrations, the first is ${lacking[0]}`, {
+    hint: 'run pawl migrate up',
+  })
 }
 
 async function connected<Result>(context: MigrateContext, work: (query: Query) => Promise<Result>): Promise<Result> {

@@ -7,7 +7,9 @@ export const POOLER_HINT = 'set DATABASE_DIRECT_URL to PostgreSQL itself, or to 
 
 /** What is thrown when session locks turn out to be worth nothing. */
 export function poolerFound(): PawlError {
-  return new PawlError('database.pooler', 'a transaction pooler stands between Pawl and PostgreSQL: session locks do not hold through it', { hint: POOLER_HINT })
+  return new PawlError('database.pooler', 'a transaction pooler stands between Pawl and PostgreSQL: session locks do not hold through it', {
+    hint: POOLER_HINT,
+  })
 }
 
 /**

@@ -146,10 +146,9 @@ async function takeLease(connection: DirectConnection, former: number | undefine
             'insert into pawl.leases (state, name, host, pid, version, queues) values ($1, $2, $3, $4, $5, $6) returning id',
             [state, name, hostname(), process.pid, version, queues],
           )
-        : await connection.query<{ id: number }>(
-            `update pawl.leases set seen_at = now() where id = $1 and state in ('running', 'draining') returning id`,
-            [former],
-          )
+        : await connection.query<{ id: number }>(`update pawl.leases set seen_at = now() where id = $1 and state in ('running', 'draining') returning id`, [
+            former,
+          ])
     if (row === undefined) {
       former = undefined
       continue

@@ -39,6 +39,14 @@ export function deadLetterOf(queue: string): string {
 export function queuesMatching(patterns: readonly string[]): string[] {
   const names = queues.map(queue => queue.name)
   if (patterns.length === 0) return names
-  const matchers = patterns.map(pattern => new RegExp(`^${pattern.split('*').map(part => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&')).join('.*')}$`))
+  const matchers = patterns.map(
+    pattern =>
+      new RegExp(
+        `^${pattern
+          .split('*')
+          .map(part => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&'))
+          .join('.*')}$`,
+      ),
+  )
   return names.filter(name => matchers.some(matcher => matcher.test(name)))
 }

@@ -48,7 +48,10 @@ export function handle(worker: Worker, options: HandlerOptions): (delivery: Deli
     const log = options.log.child({ queue: worker.queue, run_id: runId, job_id: delivery.jobId })
     if (typeof runId !== 'string') {
       log.error({ job_id: delivery.jobId }, 'job names no run')
-      return { status: 'deadletter', output: { outcome: 'refused', error: 'the data of a job on this queue must be {"run_id": …}; use the pawl.* function of its kind to enqueue it' } }
+      return {
+        status: 'deadletter',
+        output: { outcome: 'refused', error: 'the data of a job on this queue must be {"run_id": …}; use the pawl.* function of its kind to enqueue it' },
+      }
     }
     const lease = options.lease()
     if (lease === undefined || held.has(runId)) return postpone(options, delivery, lease === undefined ? 'no lease' : 'already here')

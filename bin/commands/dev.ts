@@ -62,7 +62,9 @@ async function demonstrate(terminal: Terminal, stop: Promise<NodeJS.Signals>, on
     void stop.then(() => stopped.abort())
     const done = await follow(terminal, db, runs, stopped.signal)
     if (!once) {
-      say(`\n  psql '${config.databaseUrl}'\n  select * from pawl.runs;  select pawl.why('${runs[0]}');  select pawl.request_override(1, 1);\n\nworking until Ctrl-C`)
+      say(
+        `\n  psql '${config.databaseUrl}'\n  select * from pawl.runs;  select pawl.why('${runs[0]}');  select pawl.request_override(1, 1);\n\nworking until Ctrl-C`,
+      )
       await stop
     }
     return done || !once ? exitCodes.ok : exitCodes.failed

@@ -45,7 +45,12 @@ export const migrate: Command = {
         return down(terminal, contextOf(config, terminal.log), steps, values)
       case 'status': {
         const migrations = await migrationStatus(contextOf(config, terminal.log))
-        const rows = migrations.map(({ tag, state, appliedAt, appliedBy }) => ({ state, migration: tag, applied_at: appliedAt?.toISOString() ?? '', applied_by: appliedBy ?? '' }))
+        const rows = migrations.map(({ tag, state, appliedAt, appliedBy }) => ({
+          state,
+          migration: tag,
+          applied_at: appliedAt?.toISOString() ?? '',
+          applied_by: appliedBy ?? '',
+        }))
         print(terminal, { migrations }, table(rows))
         return exitCodes.ok
       }

@@ -32,7 +32,8 @@ export const override: Command = {
 
 function wholeNumber(text: Values[string], what: string): number {
   const number = Number(text)
-  if (text === undefined || !Number.isSafeInteger(number)) throw usageError(`${what} must be a whole number, not ${text === undefined ? 'missing' : `"${text}"`}`, `usage: pawl ${USAGE}`)
+  if (text === undefined || !Number.isSafeInteger(number))
+    throw usageError(`${what} must be a whole number, not ${text === undefined ? 'missing' : `"${String(text)}"`}`, `usage: pawl ${USAGE}`)
   return number
 }
 

@@ -42,7 +42,11 @@ function print(terminal: Terminal, now: Status): void {
   for (const run of now.runs) terminal.out(runLine(run, terminal.color))
   if (now.runs.length === 0) terminal.out('no runs yet; request one: pawl override --help')
   terminal.out('')
-  terminal.out(table(now.queues.map(({ queue, paused, ready, delayed, active, failed }) => ({ queue, state: paused ? 'paused' : 'open', ready, delayed, active, failed }))))
+  terminal.out(
+    table(
+      now.queues.map(({ queue, paused, ready, delayed, active, failed }) => ({ queue, state: paused ? 'paused' : 'open', ready, delayed, active, failed })),
+    ),
+  )
   terminal.out('')
   terminal.out(table(now.workers.map(({ state, name, runs }) => ({ worker: name, state, runs }))))
 }
@@ -56,6 +60,13 @@ export function runLine(run: RunRow, color: boolean): string {
   const rate = run.rows_per_second === null ? '' : `${Number(run.rows_per_second).toLocaleString('en')} rows/s`
   const left = run.eta === null ? '' : `${Math.max(0, Math.round((run.eta.getTime() - systemClock.now()) / 1000))} s left`
   const state = run.state.padEnd(9)
-  const parts = [color ? styleText(colors[run.state], state) : state, bar(share), `${(share * 100).toFixed(0)} %`.padStart(5), counts.padStart(17), rate.padStart(15), left]
+  const parts = [
+    color ? styleText(colors[run.state], state) : state,
+    bar(share),
+    `${(share * 100).toFixed(0)} %`.padStart(5),
+    counts.padStart(17),
+    rate.padStart(15),
+    left,
+  ]
   return `${parts.join(' ').trimEnd()}  ${run.kind} ${run.subject}  ${run.run_id}${run.error === null ? '' : `\n          ${run.error}`}`
 }

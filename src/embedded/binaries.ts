@@ -11,7 +11,9 @@ export type Identity = { uid: number; gid: number; name: string } | undefined
 /** Another user when we are root: `postgres`, else `nobody`. It must be in /etc/passwd, or initdb can't look itself up. */
 export function databaseIdentity(): Identity {
   if (process.getuid?.() !== 0) return undefined
-  const people = readFileSync('/etc/passwd', 'utf8').split('\n').map(line => line.split(':'))
+  const people = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .map(line => line.split(':'))
   for (const wanted of ['postgres', 'nobody']) {
     const found = people.find(([name]) => name === wanted)
     if (found !== undefined) return { name: wanted, uid: Number(found[2]), gid: Number(found[3]) }
@@ -41,7 +43,9 @@ export function binariesFor(identity: Identity): string {
     }
   }
   if (!runs(copy, identity)) {
-    throw new PawlError('embedded.broken', `the embedded PostgreSQL in ${copy} does not start on this machine`, { hint: 'set DATABASE_URL to a PostgreSQL of your own' })
+    throw new PawlError('embedded.broken', `the embedded PostgreSQL in ${copy} does not start on this machine`, {
+      hint: 'set DATABASE_URL to a PostgreSQL of your own',
+    })
   }
   return join(copy, 'bin')
 }

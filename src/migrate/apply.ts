@@ -100,7 +100,9 @@ async function runStatement(query: Query, { tag, file }: Application, statement:
     if (IN_THE_WAY.includes(codeOf(error) ?? '')) throw error
     const position = Number((error as { position?: string }).position ?? 1)
     const line = statement.line + statement.text.slice(0, position - 1).split('\n').length - 1
-    const kept = file.transactional ? 'nothing of the file was applied' : 'the statements before it are applied and will run again, so each must bear that (if not exists, if exists)'
+    const kept = file.transactional
+      ? 'nothing of the file was applied'
+      : 'the statements before it are applied and will run again, so each must bear that (if not exists, if exists)'
     const hint = (error as { hint?: string }).hint
     throw new PawlError('migrate.failed', `migration ${tag} failed at line ${line}: ${messageOf(error)}`, {
       hint: hint === undefined ? kept : `${hint}; ${kept}`,

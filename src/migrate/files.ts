@@ -22,8 +22,17 @@ export type MigrationFile = {
 export type Migration = { tag: string; when: number; up: MigrationFile | undefined; down: MigrationFile | undefined }
 
 export type ProblemKind =
-  | 'edited' | 'down_edited' | 'missing' | 'no_down' | 'unlisted' | 'out_of_order' | 'duplicate' | 'unpaired' | 'malformed'
-  | 'pending' | 'invalid_index'
+  | 'edited'
+  | 'down_edited'
+  | 'missing'
+  | 'no_down'
+  | 'unlisted'
+  | 'out_of_order'
+  | 'duplicate'
+  | 'unpaired'
+  | 'malformed'
+  | 'pending'
+  | 'invalid_index'
 
 /** What stands in the way, and what to do about it. `tag` names the migration (or, for `invalid_index`, the index). */
 export type Problem = { kind: ProblemKind; tag: string; message: string; remedy: string }
@@ -48,7 +57,15 @@ export class MigrationsRefused extends PawlError {
 const journalShape = z.object({
   version: z.literal('7'),
   dialect: z.literal('postgresql'),
-  entries: z.array(z.object({ tag: z.string().regex(/^\d{4}_[\w-]+$/).max(255), when: z.number().int() })),
+  entries: z.array(
+    z.object({
+      tag: z
+        .string()
+        .regex(/^\d{4}_[\w-]+$/)
+        .max(255),
+      when: z.number().int(),
+    }),
+  ),
 })
 
 /** The journal of drizzle-kit, oldest entry first. Throws `migrate.journal` when it is missing or is not one. */
@@ -83,20 +100,35 @@ export async function readMigrations(dir: string): Promise<Migrations> {
     listed.add(entry.tag)
     const [up, down] = [ups.get(entry.tag), downs.get(entry.tag)]
     if (up === undefined) {
-      problems.push(problem('missing', entry.tag, `meta/_journal.json names it, but ${entry.tag}.sql is not there`, 'restore the file, or take the entry out if it was never applied'))
+      problems.push(
+        problem(
+          'missing',
+          entry.tag,
+          `meta/_journal.json names it, but ${entry.tag}.sql is not there`,
+          'restore the file, or take the entry out if it was never applied',
+        ),
+      )
     }
     if (down === undefined) {
       problems.push(problem('no_down', entry.tag, `down/${entry.tag}.sql is not there`, 'write it: it undoes what the up file does'))
     }
-    for (const [name, file] of [[`${entry.tag}.sql`, up], [`down/${entry.tag}.sql`, down]] as const) {
+    for (const [name, file] of [
+      [`${entry.tag}.sql`, up],
+      [`down/${entry.tag}.sql`, down],
+    ] as const) {
       const fault = file && faultOf(file)
       if (fault !== undefined) problems.push(problem('malformed', entry.tag, `${name} ${fault.message}`, fault.remedy))
     }
   }
-  for (const [files, folder] of [[ups, ''], [downs, 'down/']] as const) {
+  for (const [files, folder] of [
+    [ups, ''],
+    [downs, 'down/'],
+  ] as const) {
     for (const tag of files.keys()) {
       if (listed.has(tag)) continue
-      problems.push(problem('unlisted', tag, `${folder}${tag}.sql is not in meta/_journal.json`, 'make its entry with drizzle-kit generate --custom, or delete the file'))
+      problems.push(
+        problem('unlisted', tag, `${folder}${tag}.sql is not in meta/_journal.json`, 'make its entry with drizzle-kit generate --custom, or delete the file'),
+      )
     }
   }
   return { entries: journal.map(entry => ({ ...entry, up: ups.get(entry.tag), down: downs.get(entry.tag) })), problems }
@@ -148,7 +180,10 @@ function faultOf(file: MigrationFile): { message: string; remedy: string } | und
   // A file that commits by itself would leave half of itself behind, unrecorded, when the second half fails.
   const control = file.transactional && TRANSACTION_CONTROL.exec(file.text.replace(NOT_CODE, ' '))
   if (control) {
-    return { message: `says ${control[1]?.toLowerCase()}, but each file already runs in one transaction`, remedy: 'take the statement out, or open the file with -- pawl:no-transaction' }
+    return {
+      message: `says ${control[1]?.toLowerCase()}, but each file already runs in one transaction`,
+      remedy: 'take the statement out, or open the file with -- pawl:no-transaction',
+    }
   }
   return undefined
 }

@@ -108,7 +108,14 @@ export function compare(migrations: Migrations, ledger: Recorded[]): { states: M
     const drizzleOnly = row === undefined && ledger.some(other => other.tag === null && other.drizzle_when === entry.when)
     if (row !== undefined) problems.push(...problemsOf(entry, row))
     else if (drizzleOnly) {
-      problems.push(problem('unpaired', entry.tag, 'drizzle.__drizzle_migrations records it, pawl.schema_migrations does not', 'see whether drizzle-kit migrate applied it whole; then undo it and delete that row'))
+      problems.push(
+        problem(
+          'unpaired',
+          entry.tag,
+          'drizzle.__drizzle_migrations records it, pawl.schema_migrations does not',
+          'see whether drizzle-kit migrate applied it whole; then undo it and delete that row',
+        ),
+      )
     } else if (newest?.journal_when != null && entry.when <= newest.journal_when) {
       problems.push(outOfOrder(entry.tag, newest.tag ?? '', 'is applied already'))
     }
@@ -117,7 +124,14 @@ export function compare(migrations: Migrations, ledger: Recorded[]): { states: M
   const known = new Set(migrations.entries.map(entry => entry.tag))
   for (const row of applied.values()) {
     if (row.tag === null || known.has(row.tag)) continue
-    problems.push(problem('missing', row.tag, 'it is applied, but its file and journal entry are not here', 'deploy the code that has them, or restore them; code that is older than the database cannot migrate it'))
+    problems.push(
+      problem(
+        'missing',
+        row.tag,
+        'it is applied, but its file and journal entry are not here',
+        'deploy the code that has them, or restore them; code that is older than the database cannot migrate it',
+      ),
+    )
     states.push(stateOf(row.tag, row, undefined, problems))
   }
   const told = new Set(states.map(state => state.tag))
@@ -131,15 +145,36 @@ export function compare(migrations: Migrations, ledger: Recorded[]): { states: M
 function problemsOf(entry: Migration, row: Recorded): Problem[] {
   const found: Problem[] = []
   if (entry.up !== undefined && entry.up.checksum !== row.checksum) {
-    found.push(problem('edited', entry.tag, `${entry.tag}.sql was changed after it was applied`, 'restore it from version control and put the change into a new migration'))
+    found.push(
+      problem(
+        'edited',
+        entry.tag,
+        `${entry.tag}.sql was changed after it was applied`,
+        'restore it from version control and put the change into a new migration',
+      ),
+    )
   }
   if (entry.down !== undefined && entry.down.checksum !== row.rollback_checksum) {
     found.push(problem('down_edited', entry.tag, `down/${entry.tag}.sql was changed after the migration was applied`, 'restore it from version control'))
   }
   if (row.drizzle_rows > 1) {
-    found.push(problem('duplicate', entry.tag, `drizzle.__drizzle_migrations records it ${row.drizzle_rows} times`, 'a migrator without a lock may have run it that often: see what it did twice, then delete the extra rows'))
+    found.push(
+      problem(
+        'duplicate',
+        entry.tag,
+        `drizzle.__drizzle_migrations records it ${row.drizzle_rows} times`,
+        'a migrator without a lock may have run it that often: see what it did twice, then delete the extra rows',
+      ),
+    )
   } else if (row.drizzle_hash !== row.checksum || row.journal_when !== entry.when) {
-    found.push(problem('unpaired', entry.tag, 'its rows in drizzle.__drizzle_migrations, pawl.schema_migrations and the journal do not match', `both tables must have checksum ${row.checksum} and created_at ${entry.when}; correct the one that was touched`))
+    found.push(
+      problem(
+        'unpaired',
+        entry.tag,
+        'its rows in drizzle.__drizzle_migrations, pawl.schema_migrations and the journal do not match',
+        `both tables must have checksum ${row.checksum} and created_at ${entry.when}; correct the one that was touched`,
+      ),
+    )
   }
   return found
 }

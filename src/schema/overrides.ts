@@ -1,5 +1,22 @@
 import { sql } from 'drizzle-orm'
-import { bigint, bigserial, boolean, check, foreignKey, index, inet, integer, jsonb, pgTable, primaryKey, text, timestamp, unique, uniqueIndex, varchar } from 'drizzle-orm/pg-core'
+import {
+  bigint,
+  bigserial,
+  boolean,
+  check,
+  foreignKey,
+  index,
+  inet,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  timestamp,
+  unique,
+  uniqueIndex,
+  varchar,
+} from 'drizzle-orm/pg-core'
 
 /** Document 000 as resolved: the host application's tables, the override operations and their audit trail. */
 const moment = (name: string) => timestamp(name, { withTimezone: true })
@@ -88,7 +105,9 @@ export const categoryOverrideOperations = pgTable(
     operationId: varchar('operation_id', { length: 50 }).notNull(),
     categoryId: bigint('category_id', { mode: 'number' }).notNull(),
     userId: bigint('user_id', { mode: 'number' }).notNull(),
-    status: varchar({ length: 20, enum: ['PENDING', 'PROCESSING', 'COMPLETED', 'FAILED', 'CANCELLED'] }).notNull().default('PENDING'),
+    status: varchar({ length: 20, enum: ['PENDING', 'PROCESSING', 'COMPLETED', 'FAILED', 'CANCELLED'] })
+      .notNull()
+      .default('PENDING'),
     totalRecipients: integer('total_recipients'),
     processedRecipients: integer('processed_recipients').default(0),
     batchSize: integer('batch_size').default(100),
@@ -151,9 +170,7 @@ export const categoryRecipientSettings = pgTable(
       foreignColumns: [categoryOverrideAuditKeys.operationId],
     }).onDelete('set null'),
     check('chk_valid_operation_reference', sql`updated_by_operation is null or (is_override_generated and override_timestamp is not null)`),
-    index('idx_category_recipient_settings_override')
-      .on(table.updatedByOperation, table.overrideTimestamp.desc())
-      .where(sql`is_override_generated = true`),
+    index('idx_category_recipient_settings_override').on(table.updatedByOperation, table.overrideTimestamp.desc()).where(sql`is_override_generated = true`),
   ],
 )
 

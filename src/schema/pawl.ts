@@ -33,7 +33,9 @@ export const checkpoints = pawl.table(
   'checkpoints',
   {
     runId: text('run_id').primaryKey(),
-    state: text({ enum: ['pending', 'running', 'completed', 'failed', 'cancelled'] }).notNull().default('pending'),
+    state: text({ enum: ['pending', 'running', 'completed', 'failed', 'cancelled'] })
+      .notNull()
+      .default('pending'),
     kind: text()
       .notNull()
       .references(() => kinds.kind),

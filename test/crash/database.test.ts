@@ -44,7 +44,12 @@ test('PostgreSQL stopped at once and started again, five times in one run: the w
     await until(`progress before crash ${crash}`, async () => (await progress(query, runId)) >= before + 20)
     await server.kill('immediate')
     await server.restart()
-    await until(`the server answers after crash ${crash}`, () => query('select 1').then(() => true, () => false))
+    await until(`the server answers after crash ${crash}`, () =>
+      query('select 1').then(
+        () => true,
+        () => false,
+      ),
+    )
   }
   expect(await endOf(query, runId)).toBe('completed')
   expect(await faultsOf(query, runId, RECIPIENTS)).toEqual([])

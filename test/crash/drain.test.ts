@@ -31,9 +31,12 @@ test('SIGTERM in mid-run: exit 0 within two seconds, no attempt spent, and the o
   expect(await countFaults(stage.query, runId)).toEqual([])
   expect(orderFaults(await recordedBatches(stage.query, runId))).toEqual([])
   // Four deliveries, one each for the three hand-overs and the first; none of them a retry.
-  expect(await stage.query(`select crashes, failures, (select array_agg(j.retry_count) from pgboss.job j where j.data ->> 'run_id' = run_id) as retries from pawl.checkpoints where run_id = $1`, [runId])).toEqual([
-    { crashes: 0, failures: 0, retries: [0, 0, 0, 0] },
-  ])
+  expect(
+    await stage.query(
+      `select crashes, failures, (select array_agg(j.retry_count) from pgboss.job j where j.data ->> 'run_id' = run_id) as retries from pawl.checkpoints where run_id = $1`,
+      [runId],
+    ),
+  ).toEqual([{ crashes: 0, failures: 0, retries: [0, 0, 0, 0] }])
   expect(Math.max(...drains)).toBeLessThanOrEqual(2_000)
 })
 

@@ -40,7 +40,9 @@ test(`${KILLS} times kill -9 at a random moment: ${RECIPIENTS} recipients end up
   }
 
   expect(await endOf(stage.query, runId)).toBe('completed')
-  console.info(JSON.stringify({ kills: KILLS, takeover_ms: { p50: quantile(takeoversMs, 0.5), p99: quantile(takeoversMs, 0.99), max: quantile(takeoversMs, 1) } }))
+  console.info(
+    JSON.stringify({ kills: KILLS, takeover_ms: { p50: quantile(takeoversMs, 0.5), p99: quantile(takeoversMs, 0.99), max: quantile(takeoversMs, 1) } }),
+  )
   const batches = await recordedBatches(stage.query, runId)
   expect(await faultsOf(stage.query, runId, RECIPIENTS)).toEqual([])
   expect(await countFaults(stage.query, runId)).toEqual([])

@@ -25,9 +25,12 @@ test.skipIf(pgbouncerMissing())('with its pool behind PgBouncer in transaction m
   expect(await countFaults(stage.query, runId)).toEqual([])
 })
 
-test.skipIf(pgbouncerMissing())('a worker whose direct connection goes through a transaction pooler refuses to start, and says which variable to set', async () => {
-  const stage = await openStage()
-  const url = await startPgbouncer(stage.db.url, 'transaction')
-  const refused = await runPawl(['work'], url)
-  expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('DATABASE_DIRECT_URL') })
-})
+test.skipIf(pgbouncerMissing())(
+  'a worker whose direct connection goes through a transaction pooler refuses to start, and says which variable to set',
+  async () => {
+    const stage = await openStage()
+    const url = await startPgbouncer(stage.db.url, 'transaction')
+    const refused = await runPawl(['work'], url)
+    expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('DATABASE_DIRECT_URL') })
+  },
+)

@@ -81,7 +81,15 @@ export function recordedBatches(query: Query, runId: string): Promise<Recorded[]
 
 /** Where the counters of a run disagree with each other and with what was recorded; an empty list when they add up. */
 export async function countFaults(query: Query, runId: string): Promise<string[]> {
-  const [row] = await query<{ lanes: number; checkpoint: number; operation: number; recorded: number; lane_rows: number; recorded_rows: number; carrying: number }>(
+  const [row] = await query<{
+    lanes: number
+    checkpoint: number
+    operation: number
+    recorded: number
+    lane_rows: number
+    recorded_rows: number
+    carrying: number
+  }>(
     `select c.batch as checkpoint, o.current_batch as operation, l.batch as lanes, l.done as lane_rows, r.batch as recorded, r.rows as recorded_rows,
        (select count(*) from public.category_recipient_settings s where s.updated_by_operation = c.run_id) as carrying
      from pawl.checkpoints c
@@ -95,7 +103,9 @@ export async function countFaults(query: Query, runId: string): Promise<string[]
   const batches = new Set([row.lanes, row.checkpoint, row.operation, row.recorded])
   const rows = new Set([row.lane_rows, row.recorded_rows, row.carrying])
   return [
-    ...(batches.size === 1 ? [] : [`batches: ${row.lanes} in lanes, ${row.checkpoint} in the run, ${row.operation} in the operation, ${row.recorded} recorded`]),
+    ...(batches.size === 1
+      ? []
+      : [`batches: ${row.lanes} in lanes, ${row.checkpoint} in the run, ${row.operation} in the operation, ${row.recorded} recorded`]),
     ...(rows.size === 1 ? [] : [`rows: ${row.lane_rows} in lanes, ${row.recorded_rows} recorded, ${row.carrying} carry the operation`]),
   ]
 }
@@ -107,7 +117,9 @@ export function orderFaults(batches: readonly Recorded[]): string[] {
     own.flatMap((batch, i) => {
       const before = own[i - 1]
       const follows = before === undefined ? batch.batch === 1 : batch.batch === before.batch + 1 && batch.epoch >= before.epoch
-      return follows ? [] : [`lane ${lane}: batch ${batch.batch} of epoch ${batch.epoch} (${batch.worker}) after ${before?.batch} of ${before?.epoch} (${before?.worker})`]
+      return follows
+        ? []
+        : [`lane ${lane}: batch ${batch.batch} of epoch ${batch.epoch} (${batch.worker}) after ${before?.batch} of ${before?.epoch} (${before?.worker})`]
     }),
   )
 }

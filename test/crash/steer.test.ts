@@ -74,7 +74,10 @@ test('a run that kills its worker three times at the same place is poison: faile
   const runId = await requestOverride(stage.query, category, { settings: { deadly: true } })
   for (let death = 1; death <= 3; death += 1) {
     const worker = await stage.start()
-    await until(`death ${death}`, async () => (await stage.query(`select from pg_stat_activity where application_name = $1 and wait_event = 'advisory'`, [worker.name])).length === 2)
+    await until(
+      `death ${death}`,
+      async () => (await stage.query(`select from pg_stat_activity where application_name = $1 and wait_event = 'advisory'`, [worker.name])).length === 2,
+    )
     worker.signal('SIGKILL')
     await worker.exited
     await stage.query(`select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1`, [worker.name])
@@ -83,7 +86,10 @@ test('a run that kills its worker three times at the same place is poison: faile
   expect(await endOf(stage.query, runId)).toBe('failed')
   release()
   await holding
-  const [run] = await stage.query<{ error: string; failures: number; why: string }>('select error, failures, pawl.why(run_id) as why from pawl.runs where run_id = $1', [runId])
+  const [run] = await stage.query<{ error: string; failures: number; why: string }>(
+    'select error, failures, pawl.why(run_id) as why from pawl.runs where run_id = $1',
+    [runId],
+  )
   expect(run).toMatchObject({ failures: 0, error: expect.stringContaining('poison: the worker died 3 times in a row') })
   expect(run?.why).toContain('pawl.retry')
   const next = await requestOverride(stage.query, category)

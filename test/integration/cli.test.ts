@@ -48,7 +48,9 @@ async function refused(words: string[], message: RegExp, hint: RegExp, options: 
 
 test('each command says its usage and an example with --help, without a database', async () => {
   const written = vi.spyOn(process.stdout, 'write').mockReturnValue(true)
-  onTestFinished(() => void written.mockRestore())
+  onTestFinished(() => {
+    written.mockRestore()
+  })
   for (const [name, command] of Object.entries(commands)) {
     expect(await run(commands, [name, '--help'])).toBe(0)
     const text = String(written.mock.lastCall?.[0])

@@ -25,7 +25,9 @@ test('a run walks to its end in batches, and rows, cursor and counters agree', a
   await requestTrial(db.query, 'walk')
   expect(await workAll(trialWorker(), handlerOptions(db, lease))).toEqual(['completed'])
   expect(await readTrial(db.query, 'walk')).toMatchObject({ ...whole, batch: 10, lanes_batch: 10, diary: ['completed'] })
-  expect(await db.query(`select lane, finished, cursor from pawl.lanes where run_id = 'walk'`)).toEqual([{ lane: 0, finished: true, cursor: { after: 100, upto: 100 } }])
+  expect(await db.query(`select lane, finished, cursor from pawl.lanes where run_id = 'walk'`)).toEqual([
+    { lane: 0, finished: true, cursor: { after: 100, upto: 100 } },
+  ])
 })
 
 test('two lanes are walked side by side, and the run ends when both have', async () => {
@@ -37,7 +39,10 @@ test('two lanes are walked side by side, and the run ends when both have', async
   })
   // The first batch of each lane waits, inside its transaction, for that of the other: one after another would never end.
   const worker = trialWorker({
-    lanes: [{ after: 0, upto: 50 }, { after: 50, upto: 100 }],
+    lanes: [
+      { after: 0, upto: 50 },
+      { after: 50, upto: 100 },
+    ],
     during: async (_context, cursor) => {
       seen.push(cursor.after)
       if (seen.includes(0) && seen.includes(50)) meet()
@@ -92,7 +97,15 @@ for (const [how, expected] of Object.entries(stops)) {
     const settlement = await workOne(worker, handlerOptions(db, lease, { drain: drain.signal }), expired.signal)
     expect(settlement).toEqual({ status: 'completed', output: { outcome: expected.outcome } })
     expect(await readTrial(db.query, runId)).toMatchObject({
-      state: expected.state, done: 30, items: 30, times: 1, lanes_done: 30, batch: 3, failures: 0, crashes: 0, owner: null,
+      state: expected.state,
+      done: 30,
+      items: 30,
+      times: 1,
+      lanes_done: 30,
+      batch: 3,
+      failures: 0,
+      crashes: 0,
+      owner: null,
     })
     if (how === 'cancel') return
     await db.query('select pawl.resume($1)', [TRIAL_QUEUE])
@@ -129,7 +142,10 @@ test('a stop that is asked for during the last batch changes nothing: the run co
 test('one lane that is told to stop stops the other, and the work of both is counted', async () => {
   await requestTrial(db.query, 'both')
   const drain = new AbortController()
-  const lanes = [{ after: 0, upto: 50 }, { after: 50, upto: 100 }]
+  const lanes = [
+    { after: 0, upto: 50 },
+    { after: 50, upto: 100 },
+  ]
   const worker = trialWorker({ lanes, during: async (_context, cursor) => void (cursor.after === 10 && drain.abort()) })
   expect(await workOne(worker, handlerOptions(db, lease, { drain: drain.signal }))).toMatchObject({ output: { outcome: 'drain' } })
   const half = await readTrial(db.query, 'both')
@@ -145,7 +161,16 @@ test('a run on a paused queue is not opened: it is asked for again, and goes on 
   await requestTrial(db.query, 'paused')
   await db.query(`select pawl.pause($1, 'a look at it')`, [TRIAL_QUEUE])
   let told = 0
-  expect(await workOne(trialWorker(), handlerOptions(db, lease, { onPaused: () => { told += 1 } }))).toEqual({ status: 'completed', output: { outcome: 'paused' } })
+  expect(
+    await workOne(
+      trialWorker(),
+      handlerOptions(db, lease, {
+        onPaused: () => {
+          told += 1
+        },
+      }),
+    ),
+  ).toEqual({ status: 'completed', output: { outcome: 'paused' } })
   expect(told).toBe(1)
   expect(await readTrial(db.query, 'paused')).toMatchObject({ state: 'pending', items: 0, has_job: true })
   await db.query('select pawl.resume($1)', [TRIAL_QUEUE])
@@ -166,14 +191,19 @@ test('a job without a run id, of no run, or of a run that has ended does nothing
 
 test('a worker without a lease, or one that holds the run already, puts the delivery off', async () => {
   await requestTrial(db.query, 'put-off')
-  for (const [reason, changes] of [['no lease', { lease: () => undefined }], ['already here', { held: new Set(['put-off']) }]] as const) {
+  for (const [reason, changes] of [
+    ['no lease', { lease: () => undefined }],
+    ['already here', { held: new Set(['put-off']) }],
+  ] as const) {
     await db.query(`update pgboss.job set start_after = now() where name = $1 and state = 'created'`, [TRIAL_QUEUE])
     const delivery = await claim(db.query, TRIAL_QUEUE)
     if (delivery === undefined) throw new Error('no job')
     const settlement = await handle(trialWorker(), handlerOptions(db, lease, changes))(delivery, new AbortController().signal)
     await settleJob(db.query, TRIAL_QUEUE, delivery, settlement)
     expect(settlement).toEqual({ status: 'completed', output: { outcome: 'postponed', reason } })
-    const [next] = await db.query(`select extract(epoch from j.start_after - now()) between 1 and 5 as soon from pgboss.job j join pawl.checkpoints c on c.job_id = j.id where c.run_id = 'put-off' and j.state = 'created'`)
+    const [next] = await db.query(
+      `select extract(epoch from j.start_after - now()) between 1 and 5 as soon from pgboss.job j join pawl.checkpoints c on c.job_id = j.id where c.run_id = 'put-off' and j.state = 'created'`,
+    )
     expect(next).toEqual({ soon: true })
   }
   await db.query(`select pawl.cancel('put-off')`)

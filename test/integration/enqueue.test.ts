@@ -60,13 +60,20 @@ describe('enqueue', () => {
     test(`makes the same job as pg-boss on a ${policy} queue whose every setting is unusual`, async () => {
       const queue = `contract.${policy}`
       await boss.createQueue(queue, {
-        policy, retryLimit: 7, retryDelay: 3, retryBackoff: true, retryDelayMax: 77, expireInSeconds: 333, deleteAfterSeconds: 4444,
-        retentionSeconds: 55_555, heartbeatSeconds: 66, deadLetter: 'overrides.apply.dead', notify: true,
+        policy,
+        retryLimit: 7,
+        retryDelay: 3,
+        retryBackoff: true,
+        retryDelayMax: 77,
+        expireInSeconds: 333,
+        deleteAfterSeconds: 4444,
+        retentionSeconds: 55_555,
+        heartbeatSeconds: 66,
+        deadLetter: 'overrides.apply.dead',
+        notify: true,
       })
       const own = await jobRow(await boss.send(queue, { a: [1, null] }, { priority: 5, startAfter: 3600, singletonKey: 'one' }))
-      const ours = await jobRow(
-        await answer(`select pawl.enqueue($1, '{"a": [1, null]}', 5, clock_timestamp() + interval '1 hour', 'two') as answer`, [queue]),
-      )
+      const ours = await jobRow(await answer(`select pawl.enqueue($1, '{"a": [1, null]}', 5, clock_timestamp() + interval '1 hour', 'two') as answer`, [queue]))
       expect(own).toMatchObject({ policy, priority: 5, singleton_key: 'one', waits: 3600, retry_limit: 7, expire_seconds: 333 })
       expect(ours).toEqual({ ...own, singleton_key: 'two' })
     })

@@ -73,10 +73,23 @@ describe('bad input is refused with SQLSTATE and hint, and changes nothing', () 
   type Refused = [what: string, code: string, says: RegExp, sql: string, values: () => unknown[]]
   const refused: Refused[] = [
     ...[0, -1, 1001, null].map<Refused>(size => [
-      `batch_size ${size}`, INVALID, new RegExp(`batch_size.*not ${size}`), override, () => [seeded.categoryId, seeded.userId, {}, size],
+      `batch_size ${size}`,
+      INVALID,
+      new RegExp(`batch_size.*not ${size}`),
+      override,
+      () => [seeded.categoryId, seeded.userId, {}, size],
     ]),
-    ...[['array', '[1]'], ['string', '"a"'], ['number', '1'], ['null', 'null']].map<Refused>(([type, json]) => [
-      `settings of JSON type ${type}`, INVALID, new RegExp(`settings.*not ${type}`), override, () => [seeded.categoryId, seeded.userId, json, 10],
+    ...[
+      ['array', '[1]'],
+      ['string', '"a"'],
+      ['number', '1'],
+      ['null', 'null'],
+    ].map<Refused>(([type, json]) => [
+      `settings of JSON type ${type}`,
+      INVALID,
+      new RegExp(`settings.*not ${type}`),
+      override,
+      () => [seeded.categoryId, seeded.userId, json, 10],
     ]),
     ['an unknown category', NO_REFERENCE, /category 987654321 /, override, () => [987654321, seeded.userId, {}, 10]],
     ['a null category', NO_REFERENCE, /category null /, override, () => [null, seeded.userId, {}, 10]],

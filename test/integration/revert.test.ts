@@ -170,7 +170,12 @@ test('what cannot be reverted is refused with the next step, and nothing is enqu
 test('a cancelled operation that was reverted does not go on: its first rows would be counted and not be there', async () => {
   const seeded = await seedMixed()
   const runId = await requestOverride(stage.query, seeded, { settings: { channel: 'sms' } })
-  expect(await workAll(applyOverride, stage.afterBatch(1, () => stage.query('select pawl.cancel($1)', [runId])))).toEqual(['cancel'])
+  expect(
+    await workAll(
+      applyOverride,
+      stage.afterBatch(1, () => stage.query('select pawl.cancel($1)', [runId])),
+    ),
+  ).toEqual(['cancel'])
   await revert(runId, seeded)
   expect(await stage.work()).toEqual(['completed'])
   await expect(stage.query('select pawl.retry($1)', [runId])).rejects.toMatchObject({ code: '22023', hint: expect.stringContaining('pawl.request_override') })

@@ -14,7 +14,7 @@ test('a file is cut where drizzle cuts it, and each statement knows its line', (
 
 test('the checksum is the hash drizzle computes, whatever the file holds', async () => {
   const stage = await openStage()
-  await stage.write({ tag: '0000_plain', up: 'select 1' }, { tag: '0001_odd', up: '\uFEFFselect \'ä€😀\';\r\n--> statement-breakpoint\r\nselect 2;\r\n\r\n' })
+  await stage.write({ tag: '0000_plain', up: 'select 1' }, { tag: '0001_odd', up: "\uFEFFselect 'ä€😀';\r\n--> statement-breakpoint\r\nselect 2;\r\n\r\n" })
   const ours = (await readMigrations(stage.dir)).entries.map(entry => entry.up?.checksum)
   expect(ours).toEqual(readMigrationFiles({ migrationsFolder: stage.dir }).map(file => file.hash))
 })

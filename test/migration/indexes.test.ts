@@ -38,7 +38,10 @@ test('an index is built without a transaction, and taken back', async () => {
 test('the same statement in a transaction is what PostgreSQL refuses', async () => {
   const stage = await openStage()
   await stage.write(ROWS, { ...INDEX, up: 'create index concurrently if not exists rows_n on rows (n);' })
-  await expect(migrateUp(stage.context)).rejects.toMatchObject({ code: 'migrate.failed', message: expect.stringContaining('cannot run inside a transaction block') })
+  await expect(migrateUp(stage.context)).rejects.toMatchObject({
+    code: 'migrate.failed',
+    message: expect.stringContaining('cannot run inside a transaction block'),
+  })
 })
 
 test('a build that was killed is not recorded; its invalid index is dropped and built anew', async () => {
@@ -82,14 +85,21 @@ test('a unique index that cannot be leaves no invalid index behind to refuse row
     tag: '0001_unique',
     up: '-- pawl:no-transaction\ninsert into rows values (1000);\n--> statement-breakpoint\ncreate unique index concurrently if not exists "Rows N" on "rows" (n);',
   })
-  await expect(migrateUp(stage.context)).rejects.toMatchObject({ code: 'migrate.failed', message: expect.stringContaining('line 4'), hint: expect.stringContaining('will run again') })
+  await expect(migrateUp(stage.context)).rejects.toMatchObject({
+    code: 'migrate.failed',
+    message: expect.stringContaining('line 4'),
+    hint: expect.stringContaining('will run again'),
+  })
   expect(await indexes(stage)).toEqual([])
   expect(await stage.applied()).toEqual(['0000_rows'])
 })
 
 test('a file whose index is invalid at the end is not recorded', async () => {
   const stage = await openStage()
-  await stage.write(ROWS, { ...INDEX, up: `${INDEX.up}\n--> statement-breakpoint\nupdate pg_index set indisvalid = false where indexrelid = 'rows_n'::regclass` })
+  await stage.write(ROWS, {
+    ...INDEX,
+    up: `${INDEX.up}\n--> statement-breakpoint\nupdate pg_index set indisvalid = false where indexrelid = 'rows_n'::regclass`,
+  })
   await expect(migrateUp(stage.context)).rejects.toMatchObject({ code: 'migrate.failed', message: expect.stringContaining('public.rows_n') })
   expect(await stage.applied()).toEqual(['0000_rows'])
 })
@@ -100,7 +110,10 @@ test('an invalid index under a schema of ours fails verification, whoever left i
   await migrateUp(stage.context)
   await stage.query(`create schema sqp; create table sqp.loads (n int); create index "odd name" on sqp.loads (n)`)
   await stage.query(`update pg_index set indisvalid = false where indexrelid = 'sqp."odd name"'::regclass`)
-  expect(await verifyMigrations(stage.context)).toMatchObject({ ok: false, problems: [{ kind: 'invalid_index', tag: 'sqp."odd name"', remedy: expect.stringContaining('drop index concurrently sqp."odd name"') }] })
+  expect(await verifyMigrations(stage.context)).toMatchObject({
+    ok: false,
+    problems: [{ kind: 'invalid_index', tag: 'sqp."odd name"', remedy: expect.stringContaining('drop index concurrently sqp."odd name"') }],
+  })
 })
 
 test('replicas that wait for the builder do not deadlock with it', async () => {

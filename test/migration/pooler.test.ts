@@ -12,7 +12,10 @@ test('a second connection that is the same session is found out before anything 
   await stage.write(TABLE)
   const shared = await stage.connect()
   const connect = async (): Promise<DirectConnection> => ({ ...shared, close: async () => {} })
-  await expect(migrateUp({ ...stage.context, connect })).rejects.toMatchObject({ code: 'database.pooler', hint: expect.stringContaining('DATABASE_DIRECT_URL') })
+  await expect(migrateUp({ ...stage.context, connect })).rejects.toMatchObject({
+    code: 'database.pooler',
+    hint: expect.stringContaining('DATABASE_DIRECT_URL'),
+  })
   expect(await stage.lockHolders()).toEqual([])
   expect(await stage.applied()).toEqual([])
 })
@@ -39,13 +42,24 @@ test('a session that lost its lock commits no file', async () => {
   expect(await stage.applied()).toEqual([])
 })
 
-test.skipIf(pgbouncerMissing()).each([['', 1], ['', 6], ['server_round_robin = 1', 6]])(
+test.skipIf(pgbouncerMissing()).each([
+  ['', 1],
+  ['', 6],
+  ['server_round_robin = 1', 6],
+])(
   'PgBouncer in transaction mode (%s) is refused, also when %i ask at once, and keeps no lock of ours',
   async (settings, count) => {
     const stage = await openStage()
     await stage.write(TABLE)
     const config = readConfig({ DATABASE_URL: await startPgbouncer(stage.url, 'transaction', settings) })
-    const errors = await Promise.all(Array.from({ length: count }, () => migrateUp({ ...stage.context, config }).then(() => 'migrated', error => error.code)))
+    const errors = await Promise.all(
+      Array.from({ length: count }, () =>
+        migrateUp({ ...stage.context, config }).then(
+          () => 'migrated',
+          error => error.code,
+        ),
+      ),
+    )
     expect(new Set(errors)).toEqual(new Set(['database.pooler']))
     expect(await stage.lockHolders()).toEqual([])
     expect(await stage.applied()).toEqual([])

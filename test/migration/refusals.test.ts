@@ -52,17 +52,21 @@ test('a pending migration older than an applied one is refused, where drizzle wo
   refused(stage => stage.write(FIRST, { ...THIRD, when: 1_700_000_000_500 }, SECOND), [{ tag: '0002_third', kind: 'out_of_order' }]).then(() => {}))
 
 test('a journal whose entries are not in order is refused', () =>
-  refused(stage => stage.write(FIRST, SECOND, { ...THIRD, when: 1_700_000_000_500 }), [
-    { tag: '0002_third', kind: 'out_of_order' },
-    { tag: '0002_third', kind: 'out_of_order' },
-  ]).then(() => {}))
+  refused(
+    stage => stage.write(FIRST, SECOND, { ...THIRD, when: 1_700_000_000_500 }),
+    [
+      { tag: '0002_third', kind: 'out_of_order' },
+      { tag: '0002_third', kind: 'out_of_order' },
+    ],
+  ).then(() => {}))
 
 test('a journal that names a migration twice is refused', () =>
   refused(stage => stage.write(FIRST, SECOND, THIRD, { ...THIRD, when: 1_800_000_000_000 }), [{ tag: '0002_third', kind: 'duplicate' }]).then(() => {}))
 
 test('a row that stands twice in the table of drizzle is refused: a migrator without a lock ran it twice', () =>
   refused(
-    async stage => void (await stage.query('insert into drizzle.__drizzle_migrations (hash, created_at) select hash, created_at from drizzle.__drizzle_migrations limit 1')),
+    async stage =>
+      void (await stage.query('insert into drizzle.__drizzle_migrations (hash, created_at) select hash, created_at from drizzle.__drizzle_migrations limit 1')),
     [{ tag: '0000_first', kind: 'duplicate' }],
   ).then(() => {}))
 
@@ -76,9 +80,10 @@ test('a migration that drizzle-kit migrate applied past the ledger is refused', 
   ).then(() => {}))
 
 test('a ledger row whose row in the table of drizzle was deleted is refused', () =>
-  refused(async stage => void (await stage.query('delete from drizzle.__drizzle_migrations where created_at = 1700000000000')), [
-    { tag: '0000_first', kind: 'unpaired' },
-  ]).then(() => {}))
+  refused(
+    async stage => void (await stage.query('delete from drizzle.__drizzle_migrations where created_at = 1700000000000')),
+    [{ tag: '0000_first', kind: 'unpaired' }],
+  ).then(() => {}))
 
 test('a pending migration without a down file is refused', () =>
   refused(
@@ -143,7 +148,10 @@ test('on an empty database nothing is made when the files are refused', async ()
 
 test('a directory without a journal is named', async () => {
   const stage = await openStage()
-  await expect(migrateUp({ ...stage.context, dir: '/nowhere' })).rejects.toMatchObject({ code: 'migrate.journal', message: expect.stringContaining('/nowhere/meta/_journal.json') })
+  await expect(migrateUp({ ...stage.context, dir: '/nowhere' })).rejects.toMatchObject({
+    code: 'migrate.journal',
+    message: expect.stringContaining('/nowhere/meta/_journal.json'),
+  })
 })
 
 test('a worker refuses a schema older than its code, and accepts a newer one', async () => {

@@ -70,7 +70,13 @@ async function writeMigrations(dir: string, drafts: Draft[]): Promise<void> {
   await rm(dir, { recursive: true, force: true })
   await mkdir(join(dir, 'meta'), { recursive: true })
   await mkdir(join(dir, 'down'))
-  const entries = drafts.map((draft, idx) => ({ idx, version: '7', when: draft.when ?? 1_700_000_000_000 + 1000 * Number(draft.tag.slice(0, 4)), tag: draft.tag, breakpoints: true }))
+  const entries = drafts.map((draft, idx) => ({
+    idx,
+    version: '7',
+    when: draft.when ?? 1_700_000_000_000 + 1000 * Number(draft.tag.slice(0, 4)),
+    tag: draft.tag,
+    breakpoints: true,
+  }))
   await writeFile(join(dir, 'meta', '_journal.json'), JSON.stringify({ version: '7', dialect: 'postgresql', entries }))
   for (const { tag, up = '', down = '' } of drafts) {
     await writeFile(join(dir, `${tag}.sql`), up)

@@ -19,17 +19,38 @@ test('files are applied once, in order, and both ledgers say so', async () => {
   const stage = await openStage()
   await stage.write(NOTES, MORE)
   expect((await migrationStatus(stage.context)).map(state => state.state)).toEqual(['pending', 'pending'])
-  expect(await migrateUp({ ...stage.context, version: '1.2.3' })).toMatchObject([{ tag: '0000_notes', tries: 1 }, { tag: '0001_more', tries: 1 }])
+  expect(await migrateUp({ ...stage.context, version: '1.2.3' })).toMatchObject([
+    { tag: '0000_notes', tries: 1 },
+    { tag: '0001_more', tries: 1 },
+  ])
   expect(await migrateUp(stage.context)).toEqual([])
   expect(await stage.query('select n from notes')).toEqual([{ n: 101 }])
 
   const { entries } = await readMigrations(stage.dir)
   const ledger = await stage.query(`select *, applied_at > now() - interval '1 minute' as recent from pawl.schema_migrations order by version`)
-  expect(ledger).toMatchObject(entries.map(entry => ({
-    version: entry.tag, recent: true, checksum: entry.up?.checksum, rollback_sql: entry.down?.text, rollback_checksum: entry.down?.checksum,
-    applied_by: decodeURIComponent(new URL(stage.url).username), duration_ms: expect.any(Number), host: hostname(), app_version: '1.2.3', journal_when: entry.when,
-  })))
-  expect(await migrationStatus(stage.context)).toMatchObject(entries.map(entry => ({ tag: entry.tag, state: 'applied', appliedAt: expect.any(Date), checksum: entry.up?.checksum, appliedChecksum: entry.up?.checksum })))
+  expect(ledger).toMatchObject(
+    entries.map(entry => ({
+      version: entry.tag,
+      recent: true,
+      checksum: entry.up?.checksum,
+      rollback_sql: entry.down?.text,
+      rollback_checksum: entry.down?.checksum,
+      applied_by: decodeURIComponent(new URL(stage.url).username),
+      duration_ms: expect.any(Number),
+      host: hostname(),
+      app_version: '1.2.3',
+      journal_when: entry.when,
+    })),
+  )
+  expect(await migrationStatus(stage.context)).toMatchObject(
+    entries.map(entry => ({
+      tag: entry.tag,
+      state: 'applied',
+      appliedAt: expect.any(Date),
+      checksum: entry.up?.checksum,
+      appliedChecksum: entry.up?.checksum,
+    })),
+  )
   expect(await verifyMigrations(stage.context)).toEqual({ ok: true, problems: [] })
 })
 
@@ -45,7 +66,9 @@ test('drizzle itself finds nothing left to do afterwards', async () => {
   }
   expect(await stage.query('select n from notes')).toEqual([{ n: 101 }])
   const { entries } = await readMigrations(stage.dir)
-  expect(await stage.query('select hash, created_at from drizzle.__drizzle_migrations order by id')).toEqual(entries.map(entry => ({ hash: entry.up?.checksum, created_at: entry.when })))
+  expect(await stage.query('select hash, created_at from drizzle.__drizzle_migrations order by id')).toEqual(
+    entries.map(entry => ({ hash: entry.up?.checksum, created_at: entry.when })),
+  )
 })
 
 test('the columns of the document are there, with its types and defaults', async () => {
@@ -53,11 +76,22 @@ test('the columns of the document are there, with its types and defaults', async
   await stage.write()
   await migrateUp(stage.context)
   await stage.query(`insert into pawl.schema_migrations (version, rollback_sql) values ('004_add_template_versioning', 'alter table …')`)
-  expect(await stage.query('select applied_by = current_user as by_me, applied_at is not null as stamped from pawl.schema_migrations')).toEqual([{ by_me: true, stamped: true }])
-  expect(await stage.query(`
+  expect(await stage.query('select applied_by = current_user as by_me, applied_at is not null as stamped from pawl.schema_migrations')).toEqual([
+    { by_me: true, stamped: true },
+  ])
+  expect(
+    await stage
+      .query(`
     select column_name || ' ' || data_type || coalesce(character_maximum_length::text, '') as c
     from information_schema.columns where table_schema = 'pawl' and table_name = 'schema_migrations' and ordinal_position <= 5 order by ordinal_position`)
-    .then(rows => rows.map(row => row.c))).toEqual(['version character varying255', 'applied_at timestamp with time zone', 'rollback_sql text', 'checksum character varying64', 'applied_by character varying255'])
+      .then(rows => rows.map(row => row.c)),
+  ).toEqual([
+    'version character varying255',
+    'applied_at timestamp with time zone',
+    'rollback_sql text',
+    'checksum character varying64',
+    'applied_by character varying255',
+  ])
 })
 
 test('up stops behind the migration it was told', async () => {
@@ -72,7 +106,12 @@ test('a file that fails leaves nothing of itself, and the message says where', a
   const stage = await openStage()
   await stage.write(NOTES, { tag: '0001_bad', up: 'insert into notes values (2);\n--> statement-breakpoint\n-- next\nselect 1,\n  nonsense;' })
   const error = await migrateUp(stage.context).catch(error => error)
-  expect(error).toMatchObject({ code: 'migrate.failed', message: 'migration 0001_bad failed at line 5: column "nonsense" does not exist', retryable: false, hint: 'nothing of the file was applied' })
+  expect(error).toMatchObject({
+    code: 'migrate.failed',
+    message: 'migration 0001_bad failed at line 5: column "nonsense" does not exist',
+    retryable: false,
+    hint: 'nothing of the file was applied',
+  })
   expect(await stage.applied()).toEqual(['0000_notes'])
   expect(await stage.query('select n from notes')).toEqual([{ n: 1 }])
   await stage.write(NOTES, MORE)
@@ -112,7 +151,10 @@ test('the steps before and after run under the lock, around the files, also when
   }
   await migrateUp(stage.context, steps)
   await migrateUp(stage.context, steps)
-  expect(seen).toEqual([[{ got: false }, { n: 1 }], [{ got: false }, { n: 1 }]])
+  expect(seen).toEqual([
+    [{ got: false }, { n: 1 }],
+    [{ got: false }, { n: 1 }],
+  ])
 })
 
 test('a reader that holds the table for 5 s delays nobody else by more than the lock timeout, and the migration lands', async () => {
@@ -148,9 +190,13 @@ test('a deadlock with other work is tried again', async () => {
   // The other side is patient, so that PostgreSQL ends the migration and not the worker.
   const worker = await stage.connect('worker')
   await worker.query(`set deadlock_timeout = '10s'; begin; lock table b in access exclusive mode`)
-  await stage.write({ tag: '0000_two', up: 'create table a (n int);\n--> statement-breakpoint\ncreate table b (n int)' }, {
-    tag: '0001_both', up: `set local deadlock_timeout = '50ms';\n--> statement-breakpoint\nlock table a;\n--> statement-breakpoint\nlock table b`,
-  })
+  await stage.write(
+    { tag: '0000_two', up: 'create table a (n int);\n--> statement-breakpoint\ncreate table b (n int)' },
+    {
+      tag: '0001_both',
+      up: `set local deadlock_timeout = '50ms';\n--> statement-breakpoint\nlock table a;\n--> statement-breakpoint\nlock table b`,
+    },
+  )
   const moved = migrateUp(stage.context)
   await until('the migration waits for the table', async () => (await stage.sessions(`application_name = 'pawl migrate' and wait_event_type = 'Lock'`)) > 0)
   await worker.query('lock table a')
@@ -167,6 +213,10 @@ test('a table that never comes free is given up after ten tries, with the reason
   // A clock that does not wait, and a file that asks for its lock without patience: ten tries in no time.
   const clock = { ...stage.context.clock, sleep: async () => {} }
   await stage.write(NOTES, { tag: '0001_column', up: `set local lock_timeout = '10ms';\n--> statement-breakpoint\nalter table notes add column text text` })
-  await expect(migrateUp({ ...stage.context, clock })).rejects.toMatchObject({ code: 'migrate.blocked', retryable: true, message: expect.stringContaining('in 10 tries') })
+  await expect(migrateUp({ ...stage.context, clock })).rejects.toMatchObject({
+    code: 'migrate.blocked',
+    retryable: true,
+    message: expect.stringContaining('in 10 tries'),
+  })
   expect(await stage.applied()).toEqual(['0000_notes'])
 })

@@ -5,7 +5,9 @@ export type Seeded = { categoryId: number; userId: number; recipients: number }
 /** A category with `recipients` live recipients, each with a settings row, and a user. */
 export async function seedCategory(query: Query, recipients: number, options: { name?: string; withSettings?: boolean } = {}): Promise<Seeded> {
   const [user] = await query<{ id: number }>(`insert into public.users (username) values ('user ' || gen_random_uuid()) returning id`)
-  const [category] = await query<{ id: number }>(`insert into public.categories (name, settings) values ($1, '{"channel": "email"}') returning id`, [options.name ?? 'Newsletter'])
+  const [category] = await query<{ id: number }>(`insert into public.categories (name, settings) values ($1, '{"channel": "email"}') returning id`, [
+    options.name ?? 'Newsletter',
+  ])
   if (user === undefined || category === undefined) throw new Error('the seed inserted nothing')
   await query(
     `insert into public.recipients (category_id, name, is_ad_synced, is_active) select $1, 'recipient ' || i, true, true from generate_series(1, $2::integer) i`,
@@ -51,10 +53,21 @@ export async function faultsOf(query: Query, runId: string, expected: number): P
     [runId],
   )
   const wanted: Record<string, unknown> = {
-    status: 'COMPLETED', processed_recipients: expected, total_recipients: expected, retry_count: 0, ended: true,
-    operation_status: 'COMPLETED', affected_recipients_count: expected, timed: true,
-    state: 'completed', done: expected, failures: 0, override_count: 1, last_override_recipients_count: expected,
-    carrying: expected, exact: expected,
+    status: 'COMPLETED',
+    processed_recipients: expected,
+    total_recipients: expected,
+    retry_count: 0,
+    ended: true,
+    operation_status: 'COMPLETED',
+    affected_recipients_count: expected,
+    timed: true,
+    state: 'completed',
+    done: expected,
+    failures: 0,
+    override_count: 1,
+    last_override_recipients_count: expected,
+    carrying: expected,
+    exact: expected,
   }
   return Object.entries(wanted).flatMap(([name, value]) => (row?.[name] === value ? [] : [`${name} is ${String(row?.[name])}, not ${String(value)}`]))
 }

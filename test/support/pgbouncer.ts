@@ -57,7 +57,9 @@ ${settings}
 }
 
 function accountOf(name: string): { uid: number; gid: number } {
-  const [uid = '', gid = ''] = spawnSync('sh', ['-c', `id -u ${name}; id -g ${name}`]).stdout.toString().split('\n')
+  const [uid = '', gid = ''] = spawnSync('sh', ['-c', `id -u ${name}; id -g ${name}`])
+    .stdout.toString()
+    .split('\n')
   return { uid: Number(uid), gid: Number(gid) }
 }
 

@@ -40,7 +40,9 @@ export async function startWorker(url: string, options: WorkerOptions = {}): Pro
         if (line.msg === 'worker ready') resolve(line)
       })
     }
-    void exited.then(({ code, signal }) => reject(new Error(`worker ended with ${code ?? signal} before it was ready:\n${log.map(line => JSON.stringify(line)).join('\n')}`)))
+    void exited.then(({ code, signal }) =>
+      reject(new Error(`worker ended with ${code ?? signal} before it was ready:\n${log.map(line => JSON.stringify(line)).join('\n')}`)),
+    )
   })
   ready.catch(() => {})
   const line = await ready

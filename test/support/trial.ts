@@ -27,7 +27,12 @@ export async function requestTrial(query: Query, runId: string): Promise<void> {
 }
 
 /** Writes `rows` items from the cursor on, and counts a second writing of the same item. */
-export async function writeItems(query: Query, runId: string, cursor: TrialCursor, rows: number): Promise<{ cursor: TrialCursor; rows: number; finished: boolean }> {
+export async function writeItems(
+  query: Query,
+  runId: string,
+  cursor: TrialCursor,
+  rows: number,
+): Promise<{ cursor: TrialCursor; rows: number; finished: boolean }> {
   const last = Math.min(cursor.after + rows, cursor.upto)
   await query(
     `insert into public.trial_items (run_id, item) select $1, i from generate_series($2::integer, $3::integer) i

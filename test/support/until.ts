@@ -5,7 +5,7 @@ export async function until<Result>(what: string, ask: () => Promise<Result> | R
   const deadline = systemClock.elapsed() + patienceMs
   for (;;) {
     const answer = await ask()
-    if (answer !== false && answer !== null && answer !== undefined) return answer as NonNullable<Result>
+    if (answer !== false && answer !== null && answer !== undefined) return answer
     if (systemClock.elapsed() > deadline) throw new Error(`still not so after ${patienceMs / 1000} s: ${what}`)
     await systemClock.sleep(15)
   }

@@ -12,7 +12,11 @@ export const applyOverride: Worker = {
   async work(context, { lanes, sliceMs }) {
     const { db, run } = context
     const start = await patiently(context, async () => {
-      const [row] = await db.query<{ outcome: 'started' | 'waits' | 'gone' }>('select pawl.start_override($1, $2, $3) as outcome', [run.runId, run.epoch, lanes])
+      const [row] = await db.query<{ outcome: 'started' | 'waits' | 'gone' }>('select pawl.start_override($1, $2, $3) as outcome', [
+        run.runId,
+        run.epoch,
+        lanes,
+      ])
       return row?.outcome
     })
     if (start === 'waits') {
@@ -27,12 +31,19 @@ export const applyOverride: Worker = {
 async function batchesOf(context: RunContext, sliceMs: number): Promise<(lane: number) => Promise<Step>> {
   const { db, run } = context
   const [operation] = await patiently(context, () =>
-    db.query<{ reverts: boolean }>('select reverts_operation_id is not null as reverts from public.category_override_operations where operation_id = $1', [run.runId]),
+    db.query<{ reverts: boolean }>('select reverts_operation_id is not null as reverts from public.category_override_operations where operation_id = $1', [
+      run.runId,
+    ]),
   )
   const step = operation?.reverts === true ? 'pawl.revert_override_batches' : 'pawl.apply_override_batches'
   return async lane => {
     try {
-      const [row] = await db.query<Step>(`call ${step}($1, $2, $3, $4 * interval '1 millisecond', null, null, null, null)`, [run.runId, lane, run.epoch, sliceMs])
+      const [row] = await db.query<Step>(`call ${step}($1, $2, $3, $4 * interval '1 millisecond', null, null, null, null)`, [
+        run.runId,
+        lane,
+        run.epoch,
+        sliceMs,
+      ])
       if (row === undefined) throw new Error(`${step} returned no row`)
       return row
     } catch (error) {

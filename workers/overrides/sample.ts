@@ -3,11 +3,9 @@ import type { Database } from '../../src/database.ts'
 import { categories, users } from '../../src/schema/overrides.ts'
 
 const names = ['Newsletter', 'Security alerts', 'Billing notices', 'Product updates', 'On-call pages'] as const
+/** How the sample's recipients spread over its categories; 55,600 in all, the same every time. */
 const sizes = [30_000, 12_000, 8_000, 5_000, 600] as const
 const people = ['ada.lovelace', 'grace.hopper', 'edsger.dijkstra'] as const
-
-/** How the sample's recipients spread over its categories; 55,600 in all, the same every time. */
-export const sampleCategories = names.map((name, place) => ({ name, recipients: sizes[place] ?? 0 }))
 
 /**
  * Loads document 000's host tables with people, categories and recipients, most of them AD-synced and active, once:
@@ -18,10 +16,18 @@ export async function loadOverrideSample({ orm }: Database): Promise<boolean> {
     // Two `npm start` at once on one database: the second waits here, and then finds the sample.
     await tx.execute(sql`select pg_advisory_xact_lock(hashtext('pawl.sample'))`)
     if ((await tx.select({ id: categories.id }).from(categories).limit(1)).length > 0) return false
-    await tx.insert(users).values(people.map(username => ({ username }))).onConflictDoNothing()
+    await tx
+      .insert(users)
+      .values(people.map(username => ({ username })))
+      .onConflictDoNothing()
     const created = await tx
       .insert(categories)
-      .values(names.map((name, place) => ({ name, settings: { channel: place === 4 ? 'phone' : 'email', frequency: 'daily', quiet_hours: { from: '22:00', to: '07:00' } } })))
+      .values(
+        names.map((name, place) => ({
+          name,
+          settings: { channel: place === 4 ? 'phone' : 'email', frequency: 'daily', quiet_hours: { from: '22:00', to: '07:00' } },
+        })),
+      )
       .returning({ id: categories.id })
     for (const [place, { id }] of created.entries()) {
       await tx.execute(sql`
