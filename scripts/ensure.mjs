@@ -8,6 +8,8 @@ import { fileURLToPath } from 'node:url'
 const root = process.env.PAWL_ENSURE_ROOT ?? join(dirname(fileURLToPath(import.meta.url)), '..')
 const quiet = process.argv.includes('--quiet')
 const lock = join(root, '.npm-ci.lock')
+/** npm waits five minutes for an answer that got lost: a mirror that stalls once cost ten of them. */
+const PATIENCE = ['--fetch-timeout=30000', '--fetch-retries=5']
 
 function modified(path) {
   try {
@@ -60,7 +62,7 @@ function install() {
   const npm = process.env.npm_execpath
   const [command, ...args] = npm !== undefined && /\.[cm]?js$/.test(npm) ? [process.execPath, npm, 'ci'] : ['npm', 'ci']
   console.error('installing dependencies (npm ci) …')
-  const made = spawnSync(command, [...args, '--no-audit', '--no-fund', '--loglevel=error'], { cwd: root, stdio: ['ignore', 2, 2] })
+  const made = spawnSync(command, [...args, '--no-audit', '--no-fund', '--loglevel=error', ...PATIENCE], { cwd: root, stdio: ['ignore', 2, 2] })
   if (made.error || made.status !== 0) {
     console.error(
       `error: npm ci failed (${made.error ? made.error.message : `exit code ${made.status}`})\n  next: run "npm ci" in ${root} and read what it says`,
