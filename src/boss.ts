@@ -3,7 +3,8 @@ import type { Config } from './config.ts'
 import type { Query } from './database.ts'
 import { messageOf, PawlError } from './errors.ts'
 import type { Log } from './log.ts'
-import { deadLetterOf, queues } from './queues.ts'
+import { deadLetterOf, eventQueues, eventRetentionSeconds, queues } from './queues.ts'
+import { SWEEP_QUEUE, schedules } from './schedules.ts'
 
 /** pg-boss on the direct connection (it listens), every option that matters explicit. `start()` and `stop()` are the caller's. */
 export function openBoss(config: Config, log: Log, options: { supervise: boolean; name: string }): PgBoss {
@@ -42,8 +43,18 @@ export async function installBoss(config: Config, log: Log): Promise<void> {
       await boss.createQueue(name, wanted)
       await boss.updateQueue(name, wanted)
     }
+    for (const event of eventQueues) await boss.createQueue(event, { retentionSeconds: eventRetentionSeconds, notify: true })
+    await reconcileSchedules(boss)
   } finally {
     await boss.stop({ graceful: false })
+  }
+}
+
+/** Those of the list are made or changed, those that left it are taken out. */
+async function reconcileSchedules(boss: PgBoss): Promise<void> {
+  for (const { key, cron } of schedules) await boss.schedule(SWEEP_QUEUE, cron, { schedule: key }, { tz: 'UTC', key })
+  for (const { key } of await boss.getSchedules(SWEEP_QUEUE)) {
+    if (!schedules.some(schedule => schedule.key === key)) await boss.unschedule(SWEEP_QUEUE, key)
   }
 }
 

@@ -5,7 +5,8 @@ import type { Database } from './database.ts'
 import { messageOf } from './errors.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import { type HandlerOptions, handle, type Worker } from './worker.ts'
+import { performing, type Task } from './task.ts'
+import { type HandlerOptions, handle, type Settlement, type Worker } from './worker.ts'
 
 /** The claim loops of this process: which queues it takes jobs from now. */
 export type Claims = {
@@ -24,10 +25,8 @@ export type ClaimsOptions = Omit<HandlerOptions, 'lanes' | 'sliceMs' | 'leaseMs'
   clock: Clock
   config: Config
   metrics: Metrics
-  workers: readonly Worker[]
+  workers: readonly (Worker | Task)[]
 }
-
-type Payload = { run_id: string }
 
 /** A notification may be lost with a connection: look again this often. */
 const REFRESH_EVERY_MS = 2_000
@@ -39,19 +38,8 @@ export async function startClaims(options: ClaimsOptions): Promise<Claims> {
   const stopping = new AbortController()
   let turn: Promise<void> = Promise.resolve()
 
-  const handlers = new Map(
-    workers.map(worker => [
-      worker.queue,
-      handle(worker, {
-        ...options,
-        lanes: config.lanes,
-        sliceMs: config.sliceMs,
-        leaseMs: config.leaseMs,
-        turnMs: config.turnMs,
-        onPaused: () => void refresh(),
-      }),
-    ]),
-  )
+  const limits = { lanes: config.lanes, sliceMs: config.sliceMs, leaseMs: config.leaseMs, turnMs: config.turnMs, onPaused: () => void refresh() }
+  const handlers = new Map(workers.map(worker => [worker.queue, handlerOf(worker, { ...options, ...limits })]))
 
   const openLoop = async (queue: string): Promise<string> => {
     const handler = handlers.get(queue)
@@ -66,9 +54,9 @@ export async function startClaims(options: ClaimsOptions): Promise<Claims> {
         notifyPollingIntervalSeconds: 1,
         heartbeatRefreshSeconds: 2,
       },
-      async ([job]: JobWithMetadata<Payload>[]) => {
+      async ([job]: JobWithMetadata<object>[]) => {
         if (job === undefined || handler === undefined) return []
-        const settlement = await handler({ runId: job.data.run_id, jobId: job.id, jobAttempt: job.retryCount }, job.signal)
+        const settlement = await handler(job)
         // Otherwise the loop sleeps out its interval before it looks for the next job (notifications coalesce).
         setImmediate(() => boss.notifyWorker(workId))
         return [{ id: job.id, ...settlement }]
@@ -80,7 +68,8 @@ export async function startClaims(options: ClaimsOptions): Promise<Claims> {
   const refreshNow = async () => {
     if (stopping.signal.aborted) return
     const paused = new Set((await db.query<{ queue: string }>('select queue from pawl.paused_queues')).map(row => row.queue))
-    for (const { queue } of workers) {
+    for (const worker of workers) {
+      const { queue } = worker
       if (paused.has(queue) && open.has(queue)) {
         open.delete(queue)
         await boss.offWork(queue, { wait: false })
@@ -88,7 +77,7 @@ export async function startClaims(options: ClaimsOptions): Promise<Claims> {
       } else if (!paused.has(queue) && !open.has(queue)) {
         const loops: string[] = []
         open.set(queue, loops)
-        for (let slot = 0; slot < config.concurrency; slot += 1) loops.push(await openLoop(queue))
+        for (let slot = 0; slot < slotsOf(worker, config); slot += 1) loops.push(await openLoop(queue))
         log.info({ queue, slots: loops.length }, 'queue open')
       }
     }
@@ -119,4 +108,20 @@ export async function startClaims(options: ClaimsOptions): Promise<Claims> {
       await Promise.all(names.map(queue => boss.offWork(queue, { wait: true })))
     },
   }
+}
+
+/** Tasks are short and few: one loop, which looks again at once when it has done one. */
+function slotsOf(worker: Worker | Task, config: Config): number {
+  return 'perform' in worker ? 1 : config.concurrency
+}
+
+/** A run is opened and walked; a task is complete in itself. */
+function handlerOf(worker: Worker | Task, options: HandlerOptions): (job: JobWithMetadata<object>) => Promise<Settlement> {
+  if ('perform' in worker) {
+    const perform = performing(worker, options)
+    return job => perform(job.data, job.id, job.signal)
+  }
+  const work = handle(worker, options)
+  // What is no run id is refused there, with a word to whoever enqueued it.
+  return job => work({ runId: (job.data as { run_id?: unknown } | null)?.run_id, jobId: job.id, jobAttempt: job.retryCount }, job.signal)
 }

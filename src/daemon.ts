@@ -7,9 +7,11 @@ import { type Database, openDatabase } from './database.ts'
 import { messageOf } from './errors.ts'
 import { type Check, serveHealth } from './health.ts'
 import type { Log } from './log.ts'
+import type { Loop, Turning } from './loop.ts'
 import { type Metrics, openMetrics } from './metrics.ts'
 import { migrationsDir, requireSchema } from './migrate.ts'
 import { type Presence, type Rescue, startPresence } from './presence.ts'
+import type { Task } from './task.ts'
 import type { Worker } from './worker.ts'
 
 /** A worker process: started, drained, gone. Knows no domain. */
@@ -20,7 +22,7 @@ export type Daemon = {
   drain(reason: string): Promise<void>
 }
 
-export type DaemonOptions = { config: Config; log: Log; workers: readonly Worker[]; clock?: Clock }
+export type DaemonOptions = { config: Config; log: Log; workers: readonly (Worker | Task)[]; loops?: readonly Loop[]; clock?: Clock }
 
 /** Without a confirmed lease for this long we are no use to anyone: not ready. */
 const READY_SILENT_MS = 5_000
@@ -44,7 +46,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
 /** How to take back each step of a start, first to last. */
 type Opened = (() => Promise<void>)[]
 
-async function openDaemon({ config, log, workers, clock = systemClock }: DaemonOptions, opened: Opened): Promise<Daemon> {
+async function openDaemon({ config, log, workers, loops = [], clock = systemClock }: DaemonOptions, opened: Opened): Promise<Daemon> {
   const db = openDatabase(config, log, { name: 'pawl worker' })
   opened.push(() => db.close())
   await requireSchema(db.query, migrationsDir(config))
@@ -55,6 +57,7 @@ async function openDaemon({ config, log, workers, clock = systemClock }: DaemonO
   await boss.start()
   // Filled as the start goes on; the probes answer from the first moment.
   const parts: { claims?: Claims; presence?: Presence } = {}
+  const turnings: Turning[] = []
   const metrics: Metrics = openMetrics(
     {
       query: db.query,
@@ -85,12 +88,22 @@ async function openDaemon({ config, log, workers, clock = systemClock }: DaemonO
     queues: workers.map(worker => worker.queue),
     held: () => [...held],
     onRescue: rescues => voidDeliveries(boss, rescues, metrics, log),
-    onNews: () => parts.claims?.refresh(),
+    channels: loops.map(loop => loop.channel),
+    onNews(channel, payload = '') {
+      if (channel === undefined || channel === 'pawl') void parts.claims?.refresh()
+      for (const [place, turning] of turnings.entries()) {
+        // A queue that goes on again, or a connection that may have missed something: look for yourself.
+        if (loops[place]?.channel === channel) turning.notified(payload)
+        else if (channel === undefined || channel === 'pawl') turning.notified('')
+      }
+    },
   })
   parts.presence = presence
   opened.push(presence.stop)
   const claims = await startClaims({ boss, db, log, clock, config, workers, metrics, drain: drain.signal, held, lease: presence.lease })
   parts.claims = claims
+  turnings.push(...loops.map(loop => loop.start({ config, db, log: log.child({ loop: loop.queue }), clock, lease: presence.lease })))
+  opened.push(async () => void (await Promise.all(turnings.map(turning => turning.stop()))))
   log.info({ worker: presence.name, http_port: health.port, queues: workers.map(worker => worker.queue) }, 'worker ready')
 
   let draining: Promise<void> | undefined
@@ -102,7 +115,7 @@ async function openDaemon({ config, log, workers, clock = systemClock }: DaemonO
         log.info({ reason, held: held.size }, 'worker draining')
         drain.abort()
         await presence.draining()
-        await within(config.drainMs, clock, claims.stop())
+        await within(config.drainMs, clock, Promise.all([claims.stop(), ...turnings.map(turning => turning.stop())]))
         await stopQuietly(boss, log)
         await presence.stop()
         await health.close()
@@ -139,7 +152,7 @@ async function voidDeliveries(boss: PgBoss, rescues: Rescue[], metrics: Metrics,
   }
 }
 
-async function within(ms: number, clock: Clock, work: Promise<void>): Promise<void> {
+async function within(ms: number, clock: Clock, work: Promise<unknown>): Promise<void> {
   const settled = new AbortController()
   await Promise.race([work, clock.sleep(ms, settled.signal)]).finally(() => settled.abort())
 }

@@ -75,7 +75,11 @@ export function openDatabase(config: Config, log: Log, options: { url?: string |
     query_timeout: config.queryTimeoutMs,
   })
   // An idle connection that dies (restart, fail-over) is not an error of ours: the pool replaces it.
-  pool.on('error', error => log.warn({ err: error }, 'idle database connection lost'))
+  let closing = false
+  pool.on('error', error => {
+    // pg's pool says it has ended before its sockets have: what the server tells them then is no news.
+    if (!closing) log.warn({ err: error }, 'idle database connection lost')
+  })
   return {
     query: (text, values) => pool.query(text, values).then(rowsOf) as Promise<never[]>,
     orm: drizzle({ client: pool }),
@@ -97,7 +101,10 @@ export function openDatabase(config: Config, log: Log, options: { url?: string |
       }
     },
     counts: () => ({ total: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount }),
-    close: () => pool.end(),
+    close() {
+      closing = true
+      return pool.end()
+    },
   }
 }
 

@@ -32,8 +32,10 @@ export type PresenceOptions = {
   /** Run ids this process works on at this moment. */
   held: () => string[]
   onRescue: (rescues: Rescue[]) => Promise<void>
-  /** Someone paused or resumed a queue, or the connection is new and may have missed it. */
-  onNews: () => void
+  /** Channels to listen on besides our own. */
+  channels: readonly string[]
+  /** Someone paused or resumed a queue, or told us something; no channel: the connection is new, and some of it may have been missed. */
+  onNews: (channel?: string, payload?: string) => void
 }
 
 /** Class of the advisory locks of leases: "pawl" in ASCII. `pawl.lease_alive` looks for the same number. */
@@ -67,7 +69,7 @@ export async function startPresence(options: PresenceOptions): Promise<Presence>
       // Once: the address does not change while we run, and a reconnect after an outage should be quick.
       if (lease === undefined) await refuseSharedSession(fresh, () => connectDirect(config, `pawl ${name} self-test`))
       lease = await takeLease(fresh, lease, name, state, options.queues)
-      await fresh.query('listen pawl')
+      await fresh.query(['pawl', ...options.channels].map(channel => `listen ${channel}`).join('; '))
     } catch (error) {
       fresh.abort()
       throw error

@@ -28,7 +28,20 @@ const delivery = {
   deleteAfterSeconds: 7 * DAY_SECONDS,
 }
 
-export const queues: readonly QueueSettings[] = [{ name: 'overrides.apply', ...delivery }]
+/** A task's own retries are pg-boss's: a minute apart at most, then the dead letter queue. */
+const task = { ...delivery, expireInSeconds: 900, retryLimit: 5, retryDelayMax: 60 }
+
+export const queues: readonly QueueSettings[] = [
+  { name: 'overrides.apply', ...delivery },
+  // Retries of timers whose first attempt failed; the wheel fires all others without a job.
+  { name: 'campaigns.fire', ...task, retentionSeconds: 400 * DAY_SECONDS },
+  { name: 'maintenance.sweep', ...task, retryLimit: 2 },
+]
+
+/** What Pawl tells others of: queues that it fills and anyone may work on. Unread jobs go after a week. */
+export const eventQueues = ['campaign.started', 'campaign.closed', 'campaign.reward_claim', 'campaign.reward_reminder', 'campaign.expired'] as const
+
+export const eventRetentionSeconds = 7 * DAY_SECONDS
 
 /** Where jobs of `queue` end whose run failed for good. */
 export function deadLetterOf(queue: string): string {

@@ -28,10 +28,10 @@ export type Status = { runs: RunRow[]; queues: QueueRow[]; workers: { state: str
 export async function readStatus(query: Query, runsMax: number): Promise<Status> {
   // Two index walks: ordering all of history by state would read all of it.
   const unfinished = await query<RunRow>(
-    `select * from pawl.runs where state in ('running', 'pending') order by state = 'running' desc, requested_at limit $1`,
+    `select * from pawl.runs where kind <> 'timer' and state in ('running', 'pending') order by state = 'running' desc, requested_at limit $1`,
     [runsMax],
   )
-  const recent = await query<RunRow>('select * from pawl.runs order by requested_at desc limit $1', [runsMax])
+  const recent = await query<RunRow>(`select * from pawl.runs where kind <> 'timer' order by requested_at desc limit $1`, [runsMax])
   const shown = new Set(unfinished.map(run => run.run_id))
   const runs = [...unfinished, ...recent.filter(run => !shown.has(run.run_id))].slice(0, runsMax)
   const queues = await query<QueueRow>(`select * from pawl.queues where queue not like '%.dead' or ready > 0`)

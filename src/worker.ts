@@ -34,6 +34,9 @@ export type HandlerOptions = {
   onPaused: () => void
 }
 
+/** A job as it comes: anyone may have enqueued it, so its run id may be anything. */
+export type IncomingJob = Omit<Delivery, 'runId'> & { runId: unknown }
+
 /** A run that another worker still holds is asked for again after this long. */
 const HELD_RETRY_MS = 5_000
 
@@ -41,18 +44,19 @@ const HELD_RETRY_MS = 5_000
  * Binds a domain's work to its queue: opens the run, lets it work, and settles run and job from the one verdict on how
  * it ended. This is the only place where an error is turned into retry, hand-over, or defeat.
  */
-export function handle(worker: Worker, options: HandlerOptions): (delivery: Delivery, expired: AbortSignal) => Promise<Settlement> {
+export function handle(worker: Worker, options: HandlerOptions): (job: IncomingJob, expired: AbortSignal) => Promise<Settlement> {
   const { db, clock, metrics, held } = options
-  return async (delivery, expired) => {
-    const { runId } = delivery
-    const log = options.log.child({ queue: worker.queue, run_id: runId, job_id: delivery.jobId })
+  return async (job, expired) => {
+    const { runId } = job
+    const log = options.log.child({ queue: worker.queue, run_id: runId, job_id: job.jobId })
     if (typeof runId !== 'string') {
-      log.error({ job_id: delivery.jobId }, 'job names no run')
+      log.error('job names no run')
       return {
         status: 'deadletter',
         output: { outcome: 'refused', error: 'the data of a job on this queue must be {"run_id": …}; use the pawl.* function of its kind to enqueue it' },
       }
     }
+    const delivery: Delivery = { ...job, runId }
     const lease = options.lease()
     if (lease === undefined || held.has(runId)) return postpone(options, delivery, lease === undefined ? 'no lease' : 'already here')
     held.add(runId)

@@ -1,5 +1,13 @@
+import type { Loop } from '../src/loop.ts'
+import type { Task } from '../src/task.ts'
 import type { Worker } from '../src/worker.ts'
+import { fireTimer } from './campaigns/fire.ts'
+import { campaignWheel } from './campaigns/wheel.ts'
+import { sweep } from './maintenance/sweep.ts'
 import { applyOverride } from './overrides/apply.ts'
 
 /** Everything Pawl does, one worker a queue. */
-export const workers: readonly Worker[] = [applyOverride]
+export const workers: readonly (Worker | Task)[] = [applyOverride, fireTimer, sweep]
+
+/** What turns by itself, each beside the queue it belongs to. */
+export const loops: readonly Loop[] = [campaignWheel()]

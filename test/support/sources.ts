@@ -7,7 +7,7 @@ export type Import = { specifier: string; to: string | undefined; typeOnly: bool
 /** Something of the outside world that a file touches without an import: `process.env`, `Date.now`, `new Date()` … */
 export type Use = { what: string; line: number }
 
-/** A constant of type Worker: what it gives as `queue`, undefined when that is no plain text. */
+/** A constant of type Worker or Task: what it gives as `queue`, undefined when that is no plain text. */
 export type QueueName = { name: string | undefined; line: number }
 
 /** What the rules of the house need to know of one file. */
@@ -49,7 +49,8 @@ export function readSource(path: string, text: string): Source {
     for (const what of usesOf(node)) source.uses.push({ what, line })
     if (node.type !== 'VariableDeclarator') return
     const init = node.init as Node | null
-    if (typeNameOf(node.id as Node, init) === 'Worker' && objectOf(init) !== undefined) source.workers.push({ name: propertyOf(objectOf(init), 'queue'), line })
+    if (['Worker', 'Task'].includes(String(typeNameOf(node.id as Node, init))) && objectOf(init) !== undefined)
+      source.workers.push({ name: propertyOf(objectOf(init), 'queue'), line })
     if ((node.id as Node).name === 'queues' && init?.type === 'ArrayExpression') {
       source.queues = (init.elements as (Node | null)[]).flatMap(element =>
         element === null ? [] : [{ name: propertyOf(objectOf(element), 'name'), line: lineOf(element) }],

@@ -47,6 +47,15 @@ $$;
 comment on function pawl.waiting_jobs(text) is 'The job that is to bring a run to a worker, and how many stand before it';
 --> statement-breakpoint
 
+create function pawl.timer_error(p_timer uuid) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select x.error_message from public.timer_executions x where x.timer_id = p_timer and x.status = 'FAILED' order by x.started_at desc limit 1
+$$;
+--> statement-breakpoint
+comment on function pawl.timer_error(uuid) is 'Why the timer''s last attempt failed';
+--> statement-breakpoint
+
 create view pawl.runs as
 select
   c.run_id,
@@ -79,9 +88,77 @@ cross join lateral (
     when c.state = 'running' then round((p.done - c.opened_done) / greatest(extract(epoch from clock_timestamp() - c.opened_at), 0.001))
     when c.state = 'completed' then round(p.done / greatest(extract(epoch from c.finished_at - c.started_at), 0.001))
   end as rows_per_second
-) r;
+) r
+union all
+select
+  t.id::text,
+  'timer',
+  case
+    when t.status = 'PENDING' or (t.status = 'FAILED' and t.retry_count < 5) then 'pending'
+    else lower(t.status)
+  end,
+  format('%s of campaign %s', t.timer_type, t.campaign_id),
+  case when t.status = 'COMPLETED' then 1 else 0 end::bigint,
+  1::bigint,
+  case when t.status = 'COMPLETED' then 100.0 else 0.0 end,
+  null,
+  case when t.status in ('PENDING', 'FAILED') and t.executed_at is null then coalesce(t.next_attempt_at, t.scheduled_at) end,
+  t.retry_count + 1,
+  case when t.status = 'FAILED' then least(5, t.retry_count) + 1 else t.retry_count end,
+  l.name,
+  case when t.status <> 'PENDING' then coalesce(t.executed_at, t.updated_at) end,
+  t.updated_at,
+  case when t.status in ('COMPLETED', 'CANCELLED') or (t.status = 'FAILED' and t.retry_count >= 5) then coalesce(t.executed_at, t.updated_at) end,
+  case when t.status = 'FAILED' then pawl.timer_error(t.id) end,
+  t.created_at
+from public.campaign_timers t
+left join pawl.leases l on l.id = t.claimed_by;
 --> statement-breakpoint
 comment on view pawl.runs is 'Every run of every kind: state, progress, rate, when it will be done, who works on it. state: pending, running, completed, failed, cancelled';
+--> statement-breakpoint
+
+create view pawl.timers as
+select
+  t.id as timer_id,
+  r.state,
+  t.timer_type,
+  t.campaign_id,
+  t.scheduled_at,
+  case when r.state = 'pending' then coalesce(t.next_attempt_at, t.scheduled_at) end as due_at,
+  case when t.status = 'COMPLETED' then round((extract(epoch from t.executed_at - t.scheduled_at) * 1000)::numeric, 1) end as late_ms,
+  t.retry_count,
+  t.executed_at,
+  t.payload,
+  case when t.status = 'FAILED' then pawl.timer_error(t.id) end as error
+from public.campaign_timers t
+cross join lateral (
+  select case when t.status = 'PENDING' or (t.status = 'FAILED' and t.retry_count < 5) then 'pending' else lower(t.status) end as state
+) r;
+--> statement-breakpoint
+comment on view pawl.timers is 'Campaign timers: state as in pawl.runs, when due, how late they fired, why they failed';
+--> statement-breakpoint
+
+create function pawl.schedule_rows() returns table (name text, key text, cron text, timezone text, data jsonb, swept_at timestamptz)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select s.name::text, s.key::text, s.cron::text, s.timezone::text, s.data::jsonb,
+    (select max(j.completed_on) from pgboss.job j where j.name = s.name and j.state = 'completed' and j.data ->> 'schedule' = s.key)
+  from pgboss.schedule s;
+end
+$$;
+--> statement-breakpoint
+comment on function pawl.schedule_rows() is 'pg-boss''s schedules; bound late, as its tables are its own';
+--> statement-breakpoint
+create view pawl.schedules as
+select s.key as schedule, s.cron, s.timezone, s.name as queue, s.data,
+  -- Its last job, which pg-boss keeps for a week, or what it wrote down itself.
+  greatest(s.swept_at, (select max(m.timestamp) from public.system_maintenance_log m where m.operation = replace(s.key, '-', '_'))) as last_run_at
+from pawl.schedule_rows() s
+order by s.name, s.key;
+--> statement-breakpoint
+comment on view pawl.schedules is 'What runs by the clock, in UTC: cron line, queue, and when it last ran';
 --> statement-breakpoint
 
 create view pawl.queues as
@@ -97,7 +174,13 @@ create view pawl.failures as
 select c.run_id, c.kind, c.state, c.subject, c.finished_at as failed_at, c.failures, c.error, format('select pawl.retry(%L)', c.run_id) as retry_with
 from pawl.checkpoints c
 where c.state = 'failed'
-order by c.finished_at desc;
+union all
+select t.id::text, 'timer', 'failed', format('%s of campaign %s', t.timer_type, t.campaign_id), t.executed_at,
+  (select count(*) from public.timer_executions x where x.timer_id = t.id and x.status = 'FAILED'),
+  pawl.timer_error(t.id), format('select pawl.retry(%L)', t.id)
+from public.campaign_timers t
+where t.status = 'FAILED' and t.retry_count >= 5
+order by failed_at desc;
 --> statement-breakpoint
 comment on view pawl.failures is 'Runs that failed for good, newest first, each with the statement that runs it again from its cursor';
 --> statement-breakpoint
@@ -142,7 +225,18 @@ from (
   where c.state in ('pending', 'running')
 ) c
 where c.reason is not null
-order by c.since;
+union all
+select t.id::text, 'timer', 'pending', format('%s of campaign %s', t.timer_type, t.campaign_id), t.scheduled_at,
+  'it has been due for a minute; are workers running that take campaigns.fire? select * from pawl.workers'
+from public.campaign_timers t
+where t.status = 'PENDING' and t.scheduled_at < now() - interval '1 minute'
+  and not exists (select from pawl.paused_queues p where p.queue = 'campaigns.fire')
+  and not exists (
+    select from public.campaign_timers b
+    where b.campaign_id = t.campaign_id and b.scheduled_at <= t.scheduled_at and b.id <> t.id
+      and (b.status in ('PENDING', 'RUNNING') or (b.status = 'FAILED' and b.retry_count < 5))
+  )
+order by since;
 --> statement-breakpoint
 comment on view pawl.stuck is 'Runs that should be moving and are not, longest first, each with the reason and where to look. Runs that wait for a paused queue, another run or a retry are not stuck';
 --> statement-breakpoint
@@ -170,13 +264,24 @@ from (
   from pawl.checkpoints c where c.state = 'failed' and c.finished_at > now() - interval '24 hours'
   union all
   select 4, 'queue age', coalesce(max(q.oldest_ready_seconds), 0) < 300, format('oldest ready job has waited %s s', coalesce(max(q.oldest_ready_seconds), 0))
-  from pawl.queues q where not q.paused
+  -- Events are for others to read, or not.
+  from pawl.queues q where not q.paused and q.queue not like 'campaign.%'
   union all
   select 5, 'paused queues', true, coalesce(string_agg(p.queue, ', ' order by p.queue), 'none') from pawl.paused_queues p
   union all
   select 6, 'audit partitions', count(*) >= 2, format('%s months ahead', count(*))
   from generate_series(1, 3) ahead
   where to_regclass('public.category_override_audit_y' || to_char((now() at time zone 'UTC') + make_interval(months => ahead), 'YYYY"m"MM')) is not null
+  union all
+  select 9, 'overdue timers', count(*) = 0, format('%s due for more than 10 seconds', count(*))
+  from public.campaign_timers t where t.status = 'PENDING' and t.scheduled_at < now() - interval '10 seconds'
+  union all
+  select 10, 'failed timers', count(*) = 0, format('%s failed in the last 24 hours', count(*))
+  from public.campaign_timers t where t.status = 'FAILED' and t.retry_count >= 5 and t.executed_at > now() - interval '24 hours'
+  union all
+  select 11, 'state log partitions', count(*) >= 2, format('%s months ahead', count(*))
+  from generate_series(1, 3) ahead
+  where to_regclass('public.campaign_state_log_y' || to_char((now() at time zone 'UTC') + make_interval(months => ahead), 'YYYY"m"MM')) is not null
   union all
   select 7, 'connections', a.connections < 0.9 * current_setting('max_connections')::integer,
     format('%s of %s', a.connections, current_setting('max_connections'))
@@ -191,6 +296,121 @@ order by h.place;
 comment on view pawl.health is 'One row per check; select * from pawl.health where not ok shows what needs a person';
 --> statement-breakpoint
 
+create function pawl.timer_of(p_run_id text) returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_run_id !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
+    return null;
+  end if;
+  return (select t.id from public.campaign_timers t where t.id = p_run_id::uuid);
+end
+$$;
+--> statement-breakpoint
+comment on function pawl.timer_of(text) is 'The timer whose run id this is, or null';
+--> statement-breakpoint
+
+create function pawl.cancel_timer(p_timer uuid, p_reason text) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update public.campaign_timers t
+  set status = 'CANCELLED', next_attempt_at = null, executed_at = clock_timestamp(),
+      payload = t.payload || jsonb_build_object('cancelled', pawl.cancel_text(session_user, p_reason))
+  where t.id = p_timer and (t.status = 'PENDING' or (t.status = 'FAILED' and t.retry_count < 5));
+  if not found then
+    return false;
+  end if;
+  perform pg_notify('pawl_timers', '0');
+  return true;
+end
+$$;
+--> statement-breakpoint
+comment on function pawl.cancel_timer(uuid, text) is 'Cancels a timer that has not fired; who and why stand in its payload. Never changes the campaign''s state';
+--> statement-breakpoint
+
+create function pawl.retry_timer(p_timer uuid) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  timer public.campaign_timers;
+begin
+  select * into timer from public.campaign_timers t where t.id = p_timer for update;
+  if timer.status <> 'FAILED' and timer.status <> 'CANCELLED' then
+    return false;
+  end if;
+  if exists (
+    select from public.campaign_timers t
+    where t.campaign_id = timer.campaign_id and t.timer_type = timer.timer_type and t.id <> timer.id
+      and (t.status in ('PENDING', 'RUNNING') or (t.status = 'FAILED' and t.retry_count < 5))
+  ) then
+    raise exception 'campaign % has another active % timer', timer.campaign_id, timer.timer_type
+      using errcode = '22023', hint = format('select * from pawl.timers where campaign_id = %L', timer.campaign_id);
+  end if;
+  update public.campaign_timers t
+  set status = 'PENDING', retry_count = 0, next_attempt_at = null, executed_at = null, payload = t.payload - 'cancelled'
+  where t.id = p_timer;
+  return true;
+end
+$$;
+--> statement-breakpoint
+comment on function pawl.retry_timer(uuid) is 'Lets a failed or cancelled timer fire again, now if it is overdue, with five new retries';
+--> statement-breakpoint
+
+create function pawl.why_timer(p_timer uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  timer public.campaign_timers;
+  pause record;
+  ahead record;
+  outcome text;
+begin
+  select * into timer from public.campaign_timers t where t.id = p_timer;
+  if timer.status = 'COMPLETED' then
+    select case x.result ->> 'outcome'
+        when 'none' then format('; nothing to do any more, as the campaign was %s already', x.result ->> 'from')
+        when 'transition' then format('; the campaign went from %s to %s', x.result ->> 'from', x.result ->> 'to')
+      end into outcome
+    from public.timer_executions x where x.timer_id = p_timer and x.status = 'COMPLETED' order by x.started_at desc limit 1;
+    return format('Fired at %s, %s ms after it was due%s.', timer.executed_at,
+      round((extract(epoch from timer.executed_at - timer.scheduled_at) * 1000)::numeric, 1), coalesce(outcome, ''));
+  elsif timer.status = 'CANCELLED' then
+    return format('It was %s; select pawl.retry(%L) brings it back.', coalesce(timer.payload ->> 'cancelled', 'cancelled'), p_timer);
+  elsif timer.status = 'RUNNING' then
+    return format('A handler in worker %s is at work on it since %s.', coalesce((select l.name from pawl.leases l where l.id = timer.claimed_by), 'unknown'), timer.updated_at);
+  elsif timer.status = 'FAILED' and timer.retry_count >= 5 then
+    return format('Failed for good at %s: %s. Mend the cause, then select pawl.retry(%L).', timer.executed_at, coalesce(pawl.timer_error(p_timer), 'no reason was recorded'), p_timer);
+  end if;
+  select * into pause from pawl.paused_queues p where p.queue = 'campaigns.fire';
+  if found then
+    return format('Waiting: queue campaigns.fire was paused by %s at %s%s; select pawl.resume(''campaigns.fire'') lets it go on.', pause.paused_by, pause.paused_at, coalesce(' (' || pause.reason || ')', ''));
+  end if;
+  if timer.status = 'FAILED' then
+    return format('Waiting for retry %s of 5 at %s after: %s. select pawl.retry(%L) starts it now.', timer.retry_count + 1, timer.next_attempt_at, pawl.timer_error(p_timer), p_timer);
+  end if;
+  if timer.scheduled_at > now() then
+    return format('It is due at %s, in %s; select pawl.reschedule_timer(%L, …) moves it.', timer.scheduled_at, date_trunc('second', timer.scheduled_at - now()), p_timer);
+  end if;
+  select t.id, t.timer_type, t.status into ahead
+  from public.campaign_timers t
+  where t.campaign_id = timer.campaign_id and t.id <> p_timer
+    and (t.scheduled_at, pawl.timer_rank(t.timer_type)) < (timer.scheduled_at, pawl.timer_rank(timer.timer_type))
+    and (t.status in ('PENDING', 'RUNNING') or (t.status = 'FAILED' and t.retry_count < 5))
+  order by t.scheduled_at, pawl.timer_rank(t.timer_type) limit 1;
+  if found then
+    return format('Due, but it waits for %s of the same campaign, which comes first; select pawl.why(%L) says where that one is.', ahead.timer_type, ahead.id);
+  end if;
+  if not exists (select from pawl.workers w where w.state = 'running' and 'campaigns.fire' = any (w.queues)) then
+    return 'Due, but no worker is running for queue campaigns.fire; start one with "pawl work".';
+  end if;
+  return format('Due since %s; a worker fires it within moments.', timer.scheduled_at);
+end
+$$;
+--> statement-breakpoint
+comment on function pawl.why_timer(uuid) is 'Why a timer is where it is, in one sentence, and what to do';
+--> statement-breakpoint
+
 create function pawl.cancel(run_id text, reason text default null) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -201,7 +421,10 @@ begin
     raise exception 'the reason has % characters, 1000 at most', length(cancel.reason) using errcode = '22023', hint = 'shorten it';
   end if;
   select * into run from pawl.checkpoints c where c.run_id = cancel.run_id for update;
-  if not found then
+  if not found and pawl.timer_of(cancel.run_id) is not null then
+    return pawl.cancel_timer(pawl.timer_of(cancel.run_id), cancel.reason);
+  end if;
+  if run.run_id is null then
     raise exception 'run "%" does not exist', coalesce(cancel.run_id, 'null') using errcode = '22023', hint = 'select run_id, subject from pawl.runs where state in (''pending'', ''running'')';
   end if;
   if run.state not in ('pending', 'running') then
@@ -229,7 +452,10 @@ declare
   run pawl.checkpoints;
 begin
   select * into run from pawl.checkpoints c where c.run_id = retry.run_id for update;
-  if not found then
+  if not found and pawl.timer_of(retry.run_id) is not null then
+    return pawl.retry_timer(pawl.timer_of(retry.run_id));
+  end if;
+  if run.run_id is null then
     raise exception 'run "%" does not exist', coalesce(retry.run_id, 'null') using errcode = '22023', hint = 'select run_id, subject, error from pawl.failures';
   end if;
   if run.state in ('running', 'completed') or (run.state = 'pending' and run.failures = 0) then
@@ -312,8 +538,11 @@ begin
   from pawl.runs r
   join pawl.checkpoints c using (run_id)
   join pawl.kinds k on k.kind = r.kind
-  where r.run_id = why.run_id;
-  if not found then
+  where r.run_id = why.run_id and r.kind <> 'timer';
+  if not found and pawl.timer_of(why.run_id) is not null then
+    return pawl.why_timer(pawl.timer_of(why.run_id));
+  end if;
+  if run.run_id is null then
     return format('There is no run "%s"; select run_id, subject from pawl.runs lists them.', why.run_id);
   end if;
   if run.state = 'completed' then
@@ -366,17 +595,20 @@ revoke execute on all routines in schema pawl from public;
 grant execute on function
   pawl.request_override(bigint, bigint, jsonb, integer, inet, text, text),
   pawl.revert_override(text, bigint),
-  pawl.enqueue(text, jsonb, integer, timestamptz, text)
+  pawl.enqueue(text, jsonb, integer, timestamptz, text),
+  pawl.create_campaign(integer, timestamptz, boolean, boolean, jsonb, uuid),
+  pawl.schedule_timer(uuid, text, timestamptz, jsonb)
 to pawl_producer;
 --> statement-breakpoint
 grant execute on function
-  pawl.cancel(text, text), pawl.retry(text), pawl.pause(text, text), pawl.resume(text), pawl.why(text)
+  pawl.cancel(text, text), pawl.retry(text), pawl.pause(text, text), pawl.resume(text), pawl.why(text),
+  pawl.reschedule_timer(uuid, timestamptz)
 to pawl_operator;
 --> statement-breakpoint
-grant select on pawl.runs, pawl.queues, pawl.failures, pawl.workers, pawl.stuck, pawl.health to pawl_observer, pawl_operator;
+grant select on pawl.runs, pawl.timers, pawl.schedules, pawl.queues, pawl.failures, pawl.workers, pawl.stuck, pawl.health to pawl_observer, pawl_operator;
 --> statement-breakpoint
 -- Used by the views; a view reads tables as its owner, but calls functions as its reader.
-grant execute on function pawl.queue_counts(), pawl.waiting_jobs(text), pawl.lease_alive(integer, interval), pawl.activity() to pawl_observer, pawl_operator;
+grant execute on function pawl.queue_counts(), pawl.waiting_jobs(text), pawl.lease_alive(integer, interval), pawl.activity(), pawl.timer_error(uuid), pawl.schedule_rows() to pawl_observer, pawl_operator;
 --> statement-breakpoint
 -- Not the kinds: pawl.changed runs, as its owner, whatever function is named there. Nor the ledger of migrations.
 grant select on all tables in schema pawl to pawl_worker;
@@ -418,7 +650,16 @@ begin
 end
 $$;
 --> statement-breakpoint
-grant execute on function public.cleanup_old_override_operations(), public.maintain_audit_partitions() to pawl_worker;
+grant execute on function
+  public.cleanup_old_override_operations(), public.maintain_audit_partitions(), public.create_monthly_partitions(),
+  public.archive_old_state_logs(), public.cleanup_timer_executions()
+to pawl_worker;
+--> statement-breakpoint
+grant select, insert, update, delete on
+  public.campaigns, public.campaign_timers, public.campaign_state_log, public.campaign_metrics, public.timer_executions, public.campaign_state_log_archive
+to pawl_worker;
+--> statement-breakpoint
+grant select on public.mv_active_campaigns, public.mv_pending_timers to pawl_worker, pawl_operator, pawl_observer;
 --> statement-breakpoint
 -- pg-boss's own schema stands already; "pawl migrate up" grants this anew each time, as a newer pg-boss may bring new tables.
 grant usage on schema pgboss to pawl_worker;

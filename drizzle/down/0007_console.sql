@@ -1,17 +1,25 @@
 -- Takes the console away; runs and their data stay.
 drop function pawl.why(text);
+drop function pawl.why_timer(uuid);
 drop function pawl.resume(text);
 drop function pawl.pause(text, text);
 drop function pawl.queue_must_exist(text);
 drop function pawl.retry(text);
+drop function pawl.retry_timer(uuid);
 drop function pawl.cancel(text, text);
+drop function pawl.cancel_timer(uuid, text);
+drop function pawl.timer_of(text);
 drop view pawl.health;
 drop function pawl.activity();
 drop view pawl.stuck;
 drop view pawl.workers;
 drop view pawl.failures;
 drop view pawl.queues;
+drop view pawl.schedules;
+drop function pawl.schedule_rows();
+drop view pawl.timers;
 drop view pawl.runs;
+drop function pawl.timer_error(uuid);
 drop function pawl.waiting_jobs(text);
 drop function pawl.queue_counts();
 revoke all on all tables in schema pawl from pawl_worker, pawl_operator, pawl_observer;
@@ -19,7 +27,8 @@ revoke all on all sequences in schema pawl from pawl_worker;
 revoke all on all routines in schema pawl from pawl_worker, pawl_producer, pawl_operator, pawl_observer;
 revoke all on all tables in schema public from pawl_worker, pawl_operator, pawl_observer;
 revoke all on all sequences in schema public from pawl_worker;
-revoke all on function public.cleanup_old_override_operations(), public.maintain_audit_partitions() from pawl_worker;
+revoke all on function public.cleanup_old_override_operations(), public.maintain_audit_partitions(), public.create_monthly_partitions(),
+  public.archive_old_state_logs(), public.cleanup_timer_executions() from pawl_worker;
 revoke all on all tables in schema pgboss from pawl_worker;
 revoke all on all sequences in schema pgboss from pawl_worker;
 revoke all on all functions in schema pgboss from pawl_worker;

@@ -1,0 +1,23 @@
+/** Everything that runs by the clock, in UTC: the documents' cron lines. `pawl migrate up` brings pg-boss's schedules in step with this list. */
+export type Schedule = {
+  /** Its name in pg-boss, and with underscores in system_maintenance_log. */
+  key: string
+  cron: string
+  /** The one statement that does it. */
+  statement: string
+}
+
+/** The queue that carries them: `workers/maintenance/sweep.ts`. */
+export const SWEEP_QUEUE = 'maintenance.sweep'
+
+export const schedules: readonly Schedule[] = [
+  // Document 002
+  { key: 'create-monthly-partitions', cron: '0 0 1 * *', statement: 'select public.create_monthly_partitions()' },
+  { key: 'refresh-active-campaigns', cron: '*/5 * * * *', statement: `select pawl.refresh_campaign_views('mv_active_campaigns')` },
+  { key: 'refresh-pending-timers', cron: '* * * * *', statement: `select pawl.refresh_campaign_views('mv_pending_timers')` },
+  { key: 'archive-state-logs', cron: '0 2 1 * *', statement: 'select public.archive_old_state_logs()' },
+  { key: 'cleanup-timer-executions', cron: '0 3 * * 0', statement: 'select public.cleanup_timer_executions()' },
+  // Document 000: "monthly" and "daily", without a cron line
+  { key: 'maintain-audit-partitions', cron: '15 0 1 * *', statement: 'select public.maintain_audit_partitions()' },
+  { key: 'cleanup-override-operations', cron: '30 3 * * *', statement: 'select public.cleanup_old_override_operations()' },
+]
