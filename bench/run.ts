@@ -1,8 +1,9 @@
 import { image } from './image.ts'
 import { overrides } from './overrides.ts'
+import { timers } from './timers.ts'
 import { say } from './report.ts'
 
-const benchmarks: Record<string, (options: { quick: boolean }) => Promise<Record<string, unknown>>> = { overrides, image }
+const benchmarks: Record<string, (options: { quick: boolean }) => Promise<Record<string, unknown>>> = { overrides, timers, image }
 
 // npm run bench -- overrides [--json] [--quick]: one JSON line a benchmark; the talk goes to standard error.
 const words = process.argv.slice(2)

@@ -1,4 +1,3 @@
-import { systemClock } from '../../src/clock.ts'
 import type { Config } from '../../src/config.ts'
 import { type Daemon, startDaemon } from '../../src/daemon.ts'
 import { type Database, openDatabase } from '../../src/database.ts'
@@ -6,8 +5,10 @@ import { type EmbeddedServer, startEmbedded } from '../../src/embedded.ts'
 import { PawlError } from '../../src/errors.ts'
 import { openLog } from '../../src/log.ts'
 import type { RunRow } from '../../src/status.ts'
-import { workers } from '../../workers/index.ts'
+import { loops, workers } from '../../workers/index.ts'
+import { sampleCampaigns, startSampleCampaigns } from '../../workers/campaigns/sample.ts'
 import { loadOverrideSample, requestSampleOverrides } from '../../workers/overrides/sample.ts'
+import { follow, type Look } from '../follow.ts'
 import { type Command, exitCodes, type Terminal } from '../run.ts'
 import { shutdownSignal } from '../signals.ts'
 import { upgrade } from './migrate.ts'
@@ -57,13 +58,17 @@ async function demonstrate(terminal: Terminal, stop: Promise<NodeJS.Signals>, on
     if (await loadOverrideSample(db)) say('sample data: 55,600 recipients in 5 categories')
     daemon = await startWorker(config)
     const runs = await requestSampleOverrides(db)
+    const campaigns = await startSampleCampaigns(db)
     say(`worker ${daemon.workerName} ready; http://127.0.0.1:${daemon.httpPort}/readyz and /metrics\n`)
     const stopped = new AbortController()
     void stop.then(() => stopped.abort())
-    const done = await follow(terminal, db, runs, stopped.signal)
+    const { signal } = stopped
+    const overridden = await follow(terminal, () => overridesNow(db, runs, terminal.color), signal, SAMPLE_PATIENCE_MS)
+    terminal.out('')
+    const done = (await follow(terminal, () => campaignsNow(db, campaigns), signal, SAMPLE_PATIENCE_MS)) && overridden
     if (!once) {
       say(
-        `\n  psql '${config.databaseUrl}'\n  select * from pawl.runs;  select pawl.why('${runs[0]}');  select pawl.request_override(1, 1);\n\nworking until Ctrl-C`,
+        `\n  psql '${config.databaseUrl}'\n  select * from pawl.runs;  select pawl.why('${runs[0]}');  select pawl.request_override(1, 1);  select pawl.create_campaign(48);\n\nworking until Ctrl-C`,
       )
       await stop
     }
@@ -77,7 +82,7 @@ async function demonstrate(terminal: Terminal, stop: Promise<NodeJS.Signals>, on
 /** The probes' port is a convenience here: when another process has it, any free one will do. */
 async function startWorker(config: Config): Promise<Daemon> {
   const log = openLog({ level: 'warn', destination: 2 })
-  const options = { log, workers }
+  const options = { log, workers, loops }
   try {
     return await startDaemon({ ...options, config: { ...config, httpHost: '127.0.0.1' } })
   } catch (error) {
@@ -86,20 +91,17 @@ async function startWorker(config: Config): Promise<Daemon> {
   }
 }
 
-/** Prints each run whenever it has moved on, in place on a terminal, until all have ended. True when all completed. */
-async function follow(terminal: Terminal, db: Database, ids: string[], stopped: AbortSignal): Promise<boolean> {
-  const deadline = systemClock.elapsed() + SAMPLE_PATIENCE_MS
-  let drawn = 0
-  while (!stopped.aborted && systemClock.elapsed() < deadline) {
-    const runs = await db.query<RunRow>('select * from pawl.runs where run_id = any ($1) order by array_position($1, run_id)', [ids])
-    const over = runs.every(run => run.finished_at !== null)
-    if (terminal.color || over) {
-      if (terminal.color && drawn > 0) terminal.out(`\x1b[${drawn}A\x1b[J`.trimEnd())
-      for (const run of runs) terminal.out(runLine(run, terminal.color))
-      drawn = runs.length + 1
-    }
-    if (over) return runs.every(run => run.state === 'completed')
-    await systemClock.sleep(200, stopped)
+async function overridesNow(db: Database, ids: string[], color: boolean): Promise<Look> {
+  const runs = await db.query<RunRow>(`select * from pawl.runs where kind = 'override' and run_id = any ($1) order by array_position($1, run_id)`, [ids])
+  return {
+    lines: runs.map(run => runLine(run, color)),
+    over: runs.every(run => run.finished_at !== null),
+    well: runs.every(run => run.state === 'completed'),
   }
-  return false
+}
+
+async function campaignsNow(db: Database, ids: string[]): Promise<Look> {
+  const campaigns = await sampleCampaigns(db, ids)
+  const over = campaigns.every(campaign => campaign.over)
+  return { lines: campaigns.map(({ name, path, timers }) => `${name.padEnd(14)} ${path}\n${' '.repeat(14)} late: ${timers}`), over, well: over }
 }

@@ -1,4 +1,5 @@
 import type { Command } from '../run.ts'
+import { campaign } from './campaign.ts'
 import { dev } from './dev.ts'
 import { health } from './health.ts'
 import { migrate } from './migrate.ts'
@@ -8,4 +9,4 @@ import { cancel, pause, resume, retry, why } from './steer.ts'
 import { work } from './work.ts'
 
 /** The door's table: what can be asked of Pawl from a shell. */
-export const commands: Readonly<Record<string, Command>> = { work, dev, migrate, status, override, why, cancel, retry, pause, resume, health }
+export const commands: Readonly<Record<string, Command>> = { work, dev, migrate, status, override, campaign, why, cancel, retry, pause, resume, health }

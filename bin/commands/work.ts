@@ -1,6 +1,6 @@
 import { startDaemon } from '../../src/daemon.ts'
 import { queuesMatching } from '../../src/queues.ts'
-import { workers } from '../../workers/index.ts'
+import { loops, workers } from '../../workers/index.ts'
 import { type Command, exitCodes, usageError } from '../run.ts'
 import { shutdownSignal } from '../signals.ts'
 import { withDatabaseUrl } from './connect.ts'
@@ -20,6 +20,7 @@ export const work: Command = {
       config: await withDatabaseUrl(terminal.config),
       log: terminal.log,
       workers: workers.filter(worker => names.includes(worker.queue)),
+      loops: loops.filter(loop => names.includes(loop.queue)),
     })
     await daemon.drain(await stop)
     return exitCodes.ok
