@@ -7,11 +7,10 @@ const RECIPIENTS = 100_000
 
 test('SIGTERM in mid-run: exit 0 within two seconds, no attempt spent, and the other worker goes on at the cursor', async () => {
   const stage = await openStage()
-  await recordBatches(stage.query)
+  await recordBatches(stage.query, 10)
   const category = await seedCategory(stage.query, RECIPIENTS)
   await Promise.all([stage.start(), stage.start()])
-  // Small batches, so that the run outlasts three deploys.
-  const runId = await requestOverride(stage.query, category, { batchSize: 10 })
+  const runId = await requestOverride(stage.query, category, { batchSize: 50 })
   const drains: number[] = []
   for (let deploy = 0; deploy < 3; deploy += 1) {
     const holder = await holderOf(stage.query, runId)

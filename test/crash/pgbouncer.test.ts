@@ -7,7 +7,7 @@ import { countFaults, endOf, holderOf, openStage, recordBatches, recordedBatches
 
 test.skipIf(pgbouncerMissing())('with its pool behind PgBouncer in transaction mode a run survives kill -9 and SIGTERM like any other', async () => {
   const stage = await openStage()
-  await recordBatches(stage.query)
+  await recordBatches(stage.query, 30)
   // Fewer server connections than two workers would like: they share them between transactions, as in production.
   const url = await startPgbouncer(stage.db.url, 'transaction', 'default_pool_size = 3\nignore_startup_parameters = extra_float_digits')
   const env = { DATABASE_DIRECT_URL: stage.db.url }

@@ -58,8 +58,11 @@ function signed(url: string, name: string): string {
   return changed.href
 }
 
-/** Notes every batch that commits, by a trigger on the cursors: who wrote it, when, and under which epoch. */
-export async function recordBatches(query: Query): Promise<void> {
+/**
+ * Notes every batch that commits, by a trigger on the cursors: who wrote it, when, and under which epoch. `paceMs` makes each
+ * take at least that long, so that a run outlasts what a test does to its workers.
+ */
+export async function recordBatches(query: Query, paceMs = 0): Promise<void> {
   await query(`
     create table public.recorded_batches (
       place bigserial primary key, run_id text, lane integer, batch bigint, epoch bigint, rows bigint,
@@ -67,6 +70,7 @@ export async function recordBatches(query: Query): Promise<void> {
     );
     create function public.record_batch() returns trigger language plpgsql as $$
     begin
+      perform pg_sleep(${paceMs} / 1000.0);
       insert into public.recorded_batches (run_id, lane, batch, epoch, rows) values (new.run_id, new.lane, new.batch, new.epoch, new.done - old.done);
       return null;
     end $$;

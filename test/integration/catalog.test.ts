@@ -14,6 +14,13 @@ const signatures: Record<string, [parameters: string, returns: string]> = {
       'singleton_key text DEFAULT NULL::text',
     'uuid',
   ],
+  create_campaign: [
+    'duration_hours integer, start_at timestamp with time zone DEFAULT now(), auto_close boolean DEFAULT true, ' +
+      "rewards_enabled boolean DEFAULT true, metadata jsonb DEFAULT '{}'::jsonb, id uuid DEFAULT NULL::uuid",
+    'uuid',
+  ],
+  schedule_timer: ["campaign_id uuid, timer_type text, at timestamp with time zone, payload jsonb DEFAULT '{}'::jsonb", 'uuid'],
+  reschedule_timer: ['timer_id uuid, at timestamp with time zone', 'boolean'],
   cancel: ['run_id text, reason text DEFAULT NULL::text', 'boolean'],
   retry: ['run_id text', 'boolean'],
   pause: ['queue text, reason text DEFAULT NULL::text', 'boolean'],
@@ -87,4 +94,6 @@ test('each view begins with the columns that were promised, in their order', asy
   expect(columns.failures).toMatch(/^run_id, kind, state, subject\b/)
   expect(columns.stuck).toMatch(/^run_id, kind, state, subject\b/)
   expect(columns.workers).toMatch(/^id, state, name\b/)
+  expect(columns.timers).toMatch(/^timer_id, state, timer_type, campaign_id, scheduled_at, due_at, late_ms, retry_count, executed_at, payload, error\b/)
+  expect(columns.schedules).toMatch(/^schedule, cron, timezone, queue, data, last_run_at\b/)
 })

@@ -11,15 +11,18 @@ import { startWorker } from '../support/process.ts'
 import { until } from '../support/until.ts'
 
 const DENIED = '42501'
+const uuid = expect.stringMatching(/^[0-9a-f-]{36}$/)
 
-const functionNames = ['request_override', 'revert_override', 'enqueue', 'cancel', 'retry', 'pause', 'resume', 'why']
-const viewNames = ['runs', 'queues', 'failures', 'stuck', 'workers', 'health']
+const producing = ['request_override', 'revert_override', 'enqueue', 'create_campaign', 'schedule_timer']
+const operating = ['cancel', 'retry', 'pause', 'resume', 'why', 'reschedule_timer']
+const functionNames = [...producing, ...operating]
+const viewNames = ['runs', 'timers', 'schedules', 'queues', 'failures', 'stuck', 'workers', 'health']
 
 /** Group role → the functions and views it may use. `nobody` is a login that belongs to no group. */
 const may: Record<string, { call: string[]; read: string[] }> = {
   pawl_worker: { call: functionNames, read: viewNames },
-  pawl_producer: { call: ['request_override', 'revert_override', 'enqueue'], read: [] },
-  pawl_operator: { call: ['cancel', 'retry', 'pause', 'resume', 'why'], read: viewNames },
+  pawl_producer: { call: producing, read: [] },
+  pawl_operator: { call: operating, read: viewNames },
   pawl_observer: { call: [], read: viewNames },
   nobody: { call: [], read: [] },
 }
@@ -40,10 +43,15 @@ beforeAll(async () => {
   await workAll(applyOverride, handlerOptions(db, lease))
   await lease.stop()
   const pending = await requestOverride(db.query, seeded)
+  const [campaign] = await db.query<{ id: string }>(`select pawl.create_campaign(1, now() + interval '1 day') as id`)
+  const [timer] = await db.query<{ id: string }>(`select id from campaign_timers where campaign_id = $1 and timer_type = 'START_CAMPAIGN'`, [campaign?.id])
   calls = {
     request_override: { sql: 'pawl.request_override($1, $2)', values: [seeded.categoryId, seeded.userId], answer: expect.stringMatching(/^ovr_\d+$/) },
     revert_override: { sql: 'pawl.revert_override($1, $2)', values: [completed, seeded.userId], answer: expect.stringMatching(/^ovr_\d+$/) },
-    enqueue: { sql: `pawl.enqueue('overrides.apply.dead', '{}')`, values: [], answer: expect.stringMatching(/^[0-9a-f-]{36}$/) },
+    enqueue: { sql: `pawl.enqueue('overrides.apply.dead', '{}')`, values: [], answer: uuid },
+    create_campaign: { sql: 'pawl.create_campaign(1)', values: [], answer: uuid },
+    schedule_timer: { sql: `pawl.schedule_timer($1, 'EXPIRE_CAMPAIGN', now() + interval '1 day')`, values: [campaign?.id], answer: uuid },
+    reschedule_timer: { sql: `pawl.reschedule_timer($1, now() + interval '2 days')`, values: [timer?.id], answer: true },
     cancel: { sql: 'pawl.cancel($1)', values: [pending], answer: true },
     retry: { sql: 'pawl.retry($1)', values: [pending], answer: true },
     pause: { sql: `pawl.pause('overrides.apply')`, values: [], answer: true },
@@ -80,6 +88,7 @@ async function everything(): Promise<Record<string, unknown>> {
   const [row] = await db.query(`
     select (select count(*) from public.category_override_operations) as operations, (select count(*) from public.category_override_audit) as audit,
       (select count(*) from pgboss.job) as jobs, (select count(*) from pawl.paused_queues) as paused,
+      (select count(*) from public.campaigns) as campaigns, (select md5(string_agg(t::text, '|' order by id)) from public.campaign_timers t) as timers,
       (select md5(string_agg(c::text, '|' order by run_id)) from pawl.checkpoints c) as runs,
       (select last_value from public.category_override_operations_id_seq) as last_number`)
   return row ?? {}
@@ -115,7 +124,7 @@ describe('who may call', () => {
        where p.proname <> all ($2) group by role`,
       [[...groups.filter(role => role !== 'pawl_worker'), `pawl_test_nobody_${suffix}`], functionNames],
     )
-    const helpers = ['activity', 'lease_alive', 'queue_counts', 'waiting_jobs']
+    const helpers = ['activity', 'lease_alive', 'queue_counts', 'schedule_rows', 'timer_error', 'waiting_jobs']
     expect(Object.fromEntries(rows.map(row => [row.role, row.names]))).toEqual({ pawl_operator: helpers, pawl_observer: helpers })
   })
 })
@@ -136,7 +145,9 @@ describe('who may read', () => {
        where n.nspname in ('pawl', 'public', 'pgboss') and c.relkind in ('r', 'p', 'v', 'm') order by 1`,
     )
     expect(relations.length).toBeGreaterThan(20)
-    const domainViews = ['public.v_category_override_summary', 'public.v_override_operation_history']
+    const domainViews = ['v_category_override_summary', 'v_override_operation_history', 'mv_active_campaigns', 'mv_pending_timers'].map(
+      view => `public.${view}`,
+    )
     const readable = new Set([...viewNames.map(view => `pawl.${view}`), ...domainViews])
     for (const role of roles.filter(role => role !== 'pawl_worker')) {
       for (const { name } of relations) {
@@ -146,13 +157,13 @@ describe('who may read', () => {
     }
   })
 
-  test('only the worker role may write rows, and not even that one the kinds of runs and the ledger of migrations', async () => {
+  test('only the worker role may write rows, and not even that one the kinds of runs, the effects of timers and the ledger of migrations', async () => {
     const rows = await db.query(
       `select role, c.oid::regclass::text as name
        from unnest($1::text[]) role
        join pg_class c on c.relkind in ('r', 'p', 'v') and has_table_privilege(role, c.oid, 'insert, update, delete, truncate')
        join pg_namespace n on n.oid = c.relnamespace and n.nspname in ('pawl', 'public', 'pgboss')
-       where role <> 'pawl_worker' or c.oid in ('pawl.kinds'::regclass, 'pawl.schema_migrations'::regclass)`,
+       where role <> 'pawl_worker' or c.oid in ('pawl.kinds'::regclass, 'pawl.timer_effects'::regclass, 'pawl.schema_migrations'::regclass)`,
       [[...groups, `pawl_test_nobody_${suffix}`]],
     )
     expect(rows).toEqual([])
@@ -175,6 +186,11 @@ test('a worker process that is nothing but a member of pawl_worker does the work
     const ended = `select from pawl.runs where run_id = $1 and state not in ('pending', 'running')`
     await until('the run has ended', async () => (await db.query(ended, [runId]))[0])
     expect(await db.query('select state, done, error from pawl.runs where run_id = $1', [runId])).toEqual([{ state: 'completed', done: 20, error: null }])
+    const [campaign] = await db.query<{ id: string }>('select pawl.create_campaign(1) as id')
+    await until('the campaign runs', async () => (await db.query(`select from campaigns where id = $1 and status = 'RUNNING'`, [campaign?.id]))[0])
+    await db.query(`select pawl.enqueue('maintenance.sweep', jsonb_build_object('schedule', key)) from pgboss.schedule`)
+    const swept = `select count(*) filter (where state <> 'completed') = 0 and count(*) >= 7 as done from pgboss.job where name = 'maintenance.sweep'`
+    await until('every schedule was done', async () => (await db.query<{ done: boolean }>(swept))[0]?.done)
     expect(worker.log.filter(line => JSON.stringify(line).includes('permission denied'))).toEqual([])
   } finally {
     worker.signal('SIGTERM')

@@ -182,7 +182,7 @@ test('a job without a run id, of no run, or of a run that has ended does nothing
   const work = handle(trialWorker(), handlerOptions(db, lease))
   const live = new AbortController().signal
   const jobId = '00000000-0000-4000-8000-000000000001'
-  const nameless = await work({ runId: undefined as unknown as string, jobId, jobAttempt: 0 }, live)
+  const nameless = await work({ runId: undefined, jobId, jobAttempt: 0 }, live)
   expect(nameless).toMatchObject({ status: 'deadletter', output: { outcome: 'refused' } })
   expect(await work({ runId: 'nobody', jobId, jobAttempt: 0 }, live)).toEqual({ status: 'completed', output: { outcome: 'gone' } })
   expect(await work({ runId: 'walk', jobId, jobAttempt: 0 }, live)).toEqual({ status: 'completed', output: { outcome: 'finished' } })

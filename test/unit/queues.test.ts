@@ -41,7 +41,8 @@ test('names are unique, none is the dead letter queue of another, and jobs outli
   expect(deadLetterOf('overrides.apply')).toBe('overrides.apply.dead')
   for (const queue of queues) {
     expect(all).not.toContain(deadLetterOf(queue.name))
-    expect(queue).toMatchObject({ expireInSeconds: 86_400 })
+    // A task is short; what holds a run may hold it for a day.
+    expect(queue.expireInSeconds).toBe(queue.name === 'overrides.apply' ? 86_400 : 900)
     expect(queue.heartbeatSeconds).toBeGreaterThanOrEqual(10)
   }
 })

@@ -1,0 +1,219 @@
+import { afterEach, expect, test } from 'vitest'
+import type { Clock } from '../../src/clock.ts'
+import type { Log } from '../../src/log.ts'
+import type { Turning } from '../../src/loop.ts'
+import { startWheel, type Turn } from '../../src/wheel.ts'
+import { fakeClock } from '../support/engine.ts'
+import { until } from '../support/until.ts'
+
+/** The database's clock is this far ahead of our stopwatch: it must never matter. */
+const AHEAD_MS = 1_700_000_000_000
+
+let wheel: Turning | undefined
+
+afterEach(() => wheel?.stop())
+
+/** Time that stands still until `advance`; sleepers wake in their order, at once when their signal says so. */
+function handClock() {
+  let elapsed = 0
+  const sleepers = new Set<{ at: number; wake: () => void }>()
+  const clock: Clock = {
+    // A machine's own time of day, which lies: nobody here may ask for it.
+    now: () => {
+      throw new Error('the time of day was asked')
+    },
+    elapsed: () => elapsed,
+    sleep: (ms, signal) =>
+      new Promise(resolve => {
+        if (signal?.aborted) return resolve()
+        const sleeper = {
+          at: elapsed + ms,
+          wake: () => {
+            sleepers.delete(sleeper)
+            resolve()
+          },
+        }
+        sleepers.add(sleeper)
+        signal?.addEventListener('abort', sleeper.wake, { once: true })
+      }),
+  }
+  const settle = async () => {
+    for (let round = 0; round < 20; round += 1) await new Promise(resolve => setImmediate(resolve))
+  }
+  return {
+    clock,
+    settle,
+    sleeping: () => [...sleepers].map(sleeper => sleeper.at),
+    async advance(ms: number) {
+      elapsed += ms
+      for (const sleeper of sleepers) if (sleeper.at <= elapsed) sleeper.wake()
+      await settle()
+    },
+  }
+}
+
+type Line = { level: string; fields: Record<string, unknown>; message: string }
+
+function recordingLog(): { log: Log; lines: Line[] } {
+  const lines: Line[] = []
+  const at = (level: string) => (fields: Record<string, unknown>, message: string) => void lines.push({ level, fields, message })
+  return { log: { warn: at('warn'), error: at('error') } as unknown as Log, lines }
+}
+
+/** A wheel over a database that is AHEAD_MS ahead; `answer` says what each turn finds, in our stopwatch's milliseconds. */
+function turnWheel(
+  answer: (turn: number) => { more?: boolean; nextAt?: number } | Promise<{ more?: boolean; nextAt?: number }>,
+  clock: Clock,
+  log = recordingLog(),
+) {
+  const turns: number[] = []
+  wheel = startWheel({
+    clock,
+    log: log.log,
+    backstopMs: 15_000,
+    async turn(): Promise<Turn> {
+      turns.push(clock.elapsed())
+      const found = await answer(turns.length)
+      return { more: found.more ?? false, nextAtMs: found.nextAt === undefined ? null : found.nextAt + AHEAD_MS, nowMs: clock.elapsed() + AHEAD_MS }
+    },
+  })
+  return { turns, wheel, lines: log.lines }
+}
+
+test('turns at once, then at each due instant, and not before', async () => {
+  const { clock, advance, settle } = handClock()
+  const { turns } = turnWheel(turn => ({ nextAt: [1_000, 1_500.4, 9_000][turn - 1] ?? 99_000 }), clock)
+  await settle()
+  expect(turns).toEqual([0])
+  await advance(999)
+  expect(turns).toEqual([0])
+  await advance(1)
+  expect(turns).toEqual([0, 1_000])
+  await advance(500)
+  expect(turns).toEqual([0, 1_000])
+  await advance(1)
+  expect(turns).toEqual([0, 1_000, 1_501])
+})
+
+test('turns by the backstop when nothing is due, or what is due is further away', async () => {
+  const clock = fakeClock()
+  const { turns, wheel } = turnWheel(turn => (turn === 2 ? { nextAt: 1e9 } : {}), clock)
+  await until('it has turned three times', () => turns.length >= 3)
+  await wheel.stop()
+  expect(clock.sleeps.slice(0, 2)).toEqual([15_000, 15_000])
+  expect(turns.slice(0, 3)).toEqual([0, 15_000, 30_000])
+})
+
+test('due times in quick succession are taken by the handful: three milliseconds lie between two turns', async () => {
+  const clock = fakeClock()
+  const { turns, wheel } = turnWheel(() => ({ nextAt: clock.elapsed() + 0.2 }), clock)
+  await until('it has turned five times', () => turns.length >= 5)
+  await wheel.stop()
+  expect(turns.slice(0, 5)).toEqual([0, 3, 6, 9, 12])
+})
+
+test('a notification of an earlier time wakes it for that time; one of a later time changes nothing', async () => {
+  const { clock, advance, settle, sleeping } = handClock()
+  const { turns, wheel } = turnWheel(() => ({ nextAt: 10_000 }), clock)
+  await settle()
+  wheel.notified(String(12_000 + AHEAD_MS))
+  await settle()
+  expect(sleeping()).toEqual([10_000])
+  wheel.notified(String(4_000 + AHEAD_MS))
+  await settle()
+  expect([turns, sleeping()]).toEqual([[0], [4_000]])
+  await advance(3_999)
+  expect(turns).toEqual([0])
+  await advance(1)
+  expect(turns).toEqual([0, 4_000])
+})
+
+test.each(['', '0', 'no number', '-5'])('a notification of %j may mean anything: it turns at once', async payload => {
+  const { clock, advance, settle } = handClock()
+  const { turns, wheel } = turnWheel(() => ({}), clock)
+  await settle()
+  await advance(100)
+  wheel.notified(payload)
+  await settle()
+  expect(turns).toEqual([0, 100])
+  // And once is enough.
+  await advance(5_000)
+  expect(turns).toEqual([0, 100])
+})
+
+test('a notification that comes while it turns is not lost', async () => {
+  const { clock, advance, settle } = handClock()
+  const open = Promise.withResolvers<void>()
+  const { turns, wheel } = turnWheel(async () => {
+    await open.promise
+    return { nextAt: 8_000 }
+  }, clock)
+  wheel.notified(String(2_000 + AHEAD_MS))
+  open.resolve()
+  await settle()
+  await advance(1_999)
+  expect(turns).toEqual([0])
+  await advance(1)
+  expect(turns).toEqual([0, 2_000])
+})
+
+test('a backlog is worked off by two turns at once, each going on until it finds no more', async () => {
+  const { clock, settle } = handClock()
+  const seen = { now: 0, most: 0 }
+  const { turns } = turnWheel(async turn => {
+    seen.now += 1
+    seen.most = Math.max(seen.most, seen.now)
+    await new Promise(resolve => setImmediate(resolve))
+    seen.now -= 1
+    return { more: turn < 6 }
+  }, clock)
+  await settle()
+  await settle()
+  expect(seen).toEqual({ now: 0, most: 2 })
+  expect(turns.length).toBeGreaterThanOrEqual(7)
+  expect(turns.length).toBeLessThanOrEqual(8)
+})
+
+test('after errors it tries again with growing pauses of at most two seconds, says whose fault it was, and starts small again', async () => {
+  const clock = fakeClock()
+  const { turns, wheel, lines } = turnWheel(turn => {
+    if (turn <= 8) throw Object.assign(new Error('away'), { code: '57P01' })
+    if (turn === 10) throw new TypeError('a bug of ours')
+    return {}
+  }, clock)
+  await until('it has turned eleven times', () => turns.length >= 11)
+  await wheel.stop()
+  expect(lines.map(line => line.level)).toEqual([...Array.from({ length: 8 }, () => 'warn'), 'error'])
+  expect(lines.every(line => line.message === 'the wheel could not turn')).toBe(true)
+  const pauses = lines.map(line => Number(line.fields.wait_ms))
+  for (const [place, most] of [50, 100, 200, 400, 800, 1_600, 2_000, 2_000, 50].entries()) {
+    expect(pauses[place]).toBeGreaterThanOrEqual(most / 2)
+    expect(pauses[place]).toBeLessThanOrEqual(most)
+  }
+})
+
+test('stop ends its sleep, and is over only when every turn under way has ended, also when one of two has thrown', async () => {
+  const sleeping = handClock()
+  const idle = turnWheel(() => ({}), sleeping.clock)
+  await sleeping.settle()
+  await idle.wheel.stop()
+  expect([idle.turns, sleeping.sleeping()]).toEqual([[0], []])
+
+  const busy = handClock()
+  const open = Promise.withResolvers<void>()
+  const { turns, wheel: turning } = turnWheel(async turn => {
+    if (turn === 2) throw new Error('one lane fails')
+    if (turn === 3) await open.promise
+    return { more: true }
+  }, busy.clock)
+  await busy.settle()
+  let stopped = false
+  const stopping = turning.stop().then(() => {
+    stopped = true
+  })
+  await busy.advance(60_000)
+  expect([turns.length, stopped]).toEqual([3, false])
+  open.resolve()
+  await stopping
+  expect(turns).toHaveLength(3)
+})
