@@ -316,6 +316,7 @@ comment on function pawl.fire_each(uuid[], timestamptz) is 'Fires locked timers;
 create function pawl.due_timers(p_limit integer, p_types text[], p_others boolean, out timers uuid[], out more boolean)
 language plpgsql set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   with locked as materialized (
@@ -359,6 +360,7 @@ comment on function pawl.due_timers(integer, text[], boolean) is
 create function pawl.timers_left(p_types text[]) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
   select exists (
     select from public.campaign_timers t

@@ -6,7 +6,7 @@ import { backoffMs } from './retry.ts'
 export type Turn = { more: boolean; nextAtMs: number | null; nowMs: number }
 
 export type WheelOptions = Pick<LoopContext, 'clock' | 'log'> & {
-  /** Does what is due now. May be called twice at once while there is more than one turn's worth of it. */
+  /** Does what is due now. May be called a second time while the first takes long. */
   turn: () => Promise<Turn>
   /** Turns at least this often, for notifications that were lost. */
   backstopMs: number
@@ -14,8 +14,8 @@ export type WheelOptions = Pick<LoopContext, 'clock' | 'log'> & {
 
 /** Between two turns, so that a thousand due times a second are taken by the handful. */
 const GAP_MS = 3
-/** Turns at once while there is a backlog: one's commit wait is the other's work. */
-const LANES = 2
+/** A turn under way for this long no longer keeps what falls due meanwhile waiting: a second one goes beside it. */
+const OVERLAP_MS = 6
 
 /**
  * Sleeps until the next due instant, turns, and sleeps again. It knows due times from the last turn and from notifications
@@ -28,36 +28,55 @@ export function startWheel({ clock, log, turn, backstopMs }: WheelOptions): Turn
   let offsetMs = 0
   let dueAtMs = Number.NEGATIVE_INFINITY
   let turnedMs = Number.NEGATIVE_INFINITY
+  /** Aborts when the main turn under way has ended. */
+  let turning: AbortController | undefined
+  let beside: Promise<void> | undefined
 
-  const turns = async () => {
+  const plan = (atMs: number) => {
+    if (atMs >= dueAtMs) return
+    dueAtMs = atMs
+    woken.abort()
+  }
+  const turnOnce = async () => {
     dueAtMs = Number.POSITIVE_INFINITY
     const done = await turn()
     turnedMs = clock.elapsed()
     offsetMs = done.nowMs - turnedMs
-    dueAtMs = Math.min(dueAtMs, done.nextAtMs ?? Number.POSITIVE_INFINITY)
-    return done.more
+    plan(done.more ? Number.NEGATIVE_INFINITY : (done.nextAtMs ?? Number.POSITIVE_INFINITY))
   }
-  const backlog = async () => {
-    // Each lane goes on until it finds no more; what one has locked the other skips.
-    const lane = async () => {
-      while (!stopping.signal.aborted && (await turns()));
+  const turnBeside = async () => {
+    while (turning !== undefined && !stopping.signal.aborted) {
+      await clock.sleep(OVERLAP_MS, turning.signal)
+      if (turning?.signal.aborted !== false || stopping.signal.aborted) return
+      // What fails here the main turn meets as well, and it is that one's to report.
+      await turnOnce().catch(() => plan(Number.NEGATIVE_INFINITY))
     }
-    // All of them, also when one threw: whoever stops us closes the database next.
-    const ended = await Promise.allSettled(Array.from({ length: LANES }, lane))
-    for (const one of ended) if (one.status === 'rejected') throw one.reason
+  }
+  const turnMain = async () => {
+    turning = new AbortController()
+    beside ??= turnBeside().finally(() => {
+      beside = undefined
+    })
+    try {
+      await turnOnce()
+    } finally {
+      turning.abort()
+      turning = undefined
+    }
   }
   const loop = async () => {
     let failures = 0
     while (!stopping.signal.aborted) {
-      const waitMs = Math.max(GAP_MS - (clock.elapsed() - turnedMs), Math.min(dueAtMs - offsetMs, turnedMs + backstopMs) - clock.elapsed())
+      const dueMs = Math.min(dueAtMs - offsetMs, turnedMs + backstopMs)
+      const waitMs = dueAtMs === Number.NEGATIVE_INFINITY ? 0 : Math.max(GAP_MS - (clock.elapsed() - turnedMs), dueMs - clock.elapsed())
       if (waitMs > 0) {
         woken = new AbortController()
         await clock.sleep(Math.ceil(waitMs), woken.signal)
         if (woken.signal.aborted) continue
       }
-      if (stopping.signal.aborted) return
+      if (stopping.signal.aborted) break
       try {
-        if (await turns()) await backlog()
+        await turnMain()
         failures = 0
       } catch (error) {
         failures += 1
@@ -67,6 +86,8 @@ export function startWheel({ clock, log, turn, backstopMs }: WheelOptions): Turn
         await clock.sleep(pauseMs, stopping.signal)
       }
     }
+    // Whoever stops us closes the database next.
+    await beside
   }
 
   const looping = loop()
@@ -74,9 +95,7 @@ export function startWheel({ clock, log, turn, backstopMs }: WheelOptions): Turn
     notified(payload) {
       // Empty or no number: something may be due at once.
       const atMs = payload === '' ? 0 : Number(payload)
-      if (atMs >= dueAtMs) return
-      dueAtMs = Number.isNaN(atMs) ? 0 : atMs
-      woken.abort()
+      plan(Number.isNaN(atMs) ? 0 : atMs)
     },
     async stop() {
       stopping.abort()

@@ -96,20 +96,19 @@ test('turns at once, then at each due instant, and not before', async () => {
 })
 
 test('turns by the backstop when nothing is due, or what is due is further away', async () => {
-  const clock = fakeClock()
-  const { turns, wheel } = turnWheel(turn => (turn === 2 ? { nextAt: 1e9 } : {}), clock)
-  await until('it has turned three times', () => turns.length >= 3)
-  await wheel.stop()
-  expect(clock.sleeps.slice(0, 2)).toEqual([15_000, 15_000])
-  expect(turns.slice(0, 3)).toEqual([0, 15_000, 30_000])
+  const { clock, advance, settle } = handClock()
+  const { turns } = turnWheel(turn => (turn === 2 ? { nextAt: 1e9 } : {}), clock)
+  await settle()
+  for (const ms of [14_999, 1, 15_000]) await advance(ms)
+  expect(turns).toEqual([0, 15_000, 30_000])
 })
 
 test('due times in quick succession are taken by the handful: three milliseconds lie between two turns', async () => {
-  const clock = fakeClock()
-  const { turns, wheel } = turnWheel(() => ({ nextAt: clock.elapsed() + 0.2 }), clock)
-  await until('it has turned five times', () => turns.length >= 5)
-  await wheel.stop()
-  expect(turns.slice(0, 5)).toEqual([0, 3, 6, 9, 12])
+  const { clock, advance, settle } = handClock()
+  const { turns } = turnWheel(() => ({ nextAt: clock.elapsed() + 0.2 }), clock)
+  await settle()
+  for (let ms = 0; ms < 12; ms += 1) await advance(1)
+  expect(turns).toEqual([0, 3, 6, 9, 12])
 })
 
 test('a notification of an earlier time wakes it for that time; one of a later time changes nothing', async () => {
@@ -157,21 +156,52 @@ test('a notification that comes while it turns is not lost', async () => {
   expect(turns).toEqual([0, 2_000])
 })
 
-test('a backlog is worked off by two turns at once, each going on until it finds no more', async () => {
+test('a backlog is worked off without a pause', async () => {
   const { clock, settle } = handClock()
-  const seen = { now: 0, most: 0 }
+  const { turns } = turnWheel(turn => ({ more: turn < 6 }), clock)
+  await settle()
+  expect(turns).toEqual([0, 0, 0, 0, 0, 0])
+})
+
+test('a turn that takes long keeps nobody waiting: after six milliseconds a second one goes beside it, and never a third', async () => {
+  const { clock, advance, settle } = handClock()
+  const [first, second] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   const { turns } = turnWheel(async turn => {
-    seen.now += 1
-    seen.most = Math.max(seen.most, seen.now)
-    await new Promise(resolve => setImmediate(resolve))
-    seen.now -= 1
-    return { more: turn < 6 }
+    await [first, second][turn - 1]?.promise
+    return {}
   }, clock)
   await settle()
+  await advance(5)
+  expect(turns).toEqual([0])
+  await advance(1)
+  expect(turns).toEqual([0, 6])
+  await advance(94)
+  expect(turns).toEqual([0, 6])
+  second.resolve()
   await settle()
-  expect(seen).toEqual({ now: 0, most: 2 })
-  expect(turns.length).toBeGreaterThanOrEqual(7)
-  expect(turns.length).toBeLessThanOrEqual(8)
+  await advance(6)
+  expect(turns).toEqual([0, 6, 106])
+  first.resolve()
+  await settle()
+  await advance(1_000)
+  expect(turns).toEqual([0, 6, 106])
+})
+
+test('what a turn beside the main one learns of a due time wakes the wheel for it', async () => {
+  const { clock, advance, settle } = handClock()
+  const first = Promise.withResolvers<void>()
+  const { turns } = turnWheel(async turn => {
+    if (turn === 1) await first.promise
+    return turn === 2 ? { nextAt: 500 } : {}
+  }, clock)
+  await settle()
+  await advance(6)
+  first.resolve()
+  await settle()
+  await advance(493)
+  expect(turns).toEqual([0, 6])
+  await advance(1)
+  expect(turns).toEqual([0, 6, 500])
 })
 
 test('after errors it tries again with growing pauses of at most two seconds, says whose fault it was, and starts small again', async () => {
@@ -202,11 +232,13 @@ test('stop ends its sleep, and is over only when every turn under way has ended,
   const busy = handClock()
   const open = Promise.withResolvers<void>()
   const { turns, wheel: turning } = turnWheel(async turn => {
-    if (turn === 2) throw new Error('one lane fails')
-    if (turn === 3) await open.promise
+    if (turn === 2) throw new Error('the one beside fails')
+    await open.promise
     return { more: true }
   }, busy.clock)
   await busy.settle()
+  await busy.advance(6)
+  await busy.advance(6)
   let stopped = false
   const stopping = turning.stop().then(() => {
     stopped = true
