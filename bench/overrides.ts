@@ -72,8 +72,12 @@ async function openWorker(db: Database, config: Config) {
   )
   await connection.query('select pg_advisory_lock(1885435756, $1)', [lease?.id])
   let batchMs: number[] = []
+  let enough = { batches: Number.POSITIVE_INFINITY, reached: new AbortController() }
   const metrics = {
-    batches: (_kind: string, committed: { batches: number }, ms: number) => batchMs.push(ms / committed.batches),
+    batches(_kind: string, committed: { batches: number }, ms: number) {
+      for (let batch = 0; batch < committed.batches; batch += 1) batchMs.push(ms / committed.batches)
+      if (batchMs.length >= enough.batches) enough.reached.abort()
+    },
     run() {},
     rescue() {},
   } as unknown as Metrics
@@ -92,13 +96,15 @@ async function openWorker(db: Database, config: Config) {
     onPaused() {},
   })
   return {
-    /** Works a run to its end; rows a second and the time of each batch. */
-    async run(runId: string, rows: number) {
+    /** Works a run to its end, or until it has done `batches` of them; rows a second and the time of each batch. */
+    async run(runId: string, rows: number, batches = Number.POSITIVE_INFINITY) {
       batchMs = []
+      enough = { batches, reached: new AbortController() }
       const begun = systemClock.elapsed()
-      const settlement = await handler({ runId, jobId: '00000000-0000-0000-0000-000000000000', jobAttempt: 0 }, new AbortController().signal)
+      const settlement = await handler({ runId, jobId: '00000000-0000-0000-0000-000000000000', jobAttempt: 0 }, enough.reached.signal)
       const seconds = (systemClock.elapsed() - begun) / 1000
-      if (settlement.output.outcome !== 'completed') throw new Error(`the run ended as ${JSON.stringify(settlement)}`)
+      const expected = enough.reached.signal.aborted ? ['completed', 'turn'] : ['completed']
+      if (!expected.includes(String(settlement.output.outcome))) throw new Error(`the run ended as ${JSON.stringify(settlement)}`)
       return { rate: rows / seconds, batchMs }
     },
     close: () => connection.close(),
@@ -204,19 +210,38 @@ async function slowDisk(bench: Bench, rows: number) {
   return { slow_disk_ratio_1000: rounded(batch1000.rate / update), slow_disk_ratio_100: rounded(batch100.rate / update) }
 }
 
-/** The median batch at each size, over the median at the smallest: what growth of the table costs a batch. */
+const GROWTH_ROUNDS = 5
+const GROWTH_BATCHES = 200
+
+/**
+ * The median batch at each size, over the median at the smallest: what growth of the table costs a batch.
+ * Round by round, a sample of each size, because the machine is a third slower some minutes than others.
+ */
 async function batchGrowth(bench: Bench, sizes: number[]) {
-  const medians: number[] = []
-  for (const rows of sizes) {
-    const category = await seed(bench.db, rows)
-    const all: number[] = []
-    // Ten batches are too few for a median: the small ones run several times.
-    for (let turn = 0; turn < Math.max(1, Math.round(200_000 / rows)); turn += 1) all.push(...(await throughPawl(bench, category, 1000)).batchMs)
-    medians.push(median(all))
-    say(`batch of 1000 among ${rows.toLocaleString('en')}: median ${rounded(median(all))} ms of ${all.length}`)
+  const categories: Category[] = []
+  for (const rows of sizes) categories.push(await seed(bench.db, rows))
+  const rounds: number[][] = []
+  for (let round = 1; round <= GROWTH_ROUNDS; round += 1) {
+    const medians: number[] = []
+    for (const category of categories) medians.push(median(await sampleBatches(bench, category)))
+    rounds.push(medians)
+    say(
+      `round ${round}: a batch of 1000 among ${sizes.map((rows, place) => `${rows.toLocaleString('en')}: ${rounded(medians[place] ?? Number.NaN)} ms`).join(', ')}`,
+    )
   }
-  const [first = Number.NaN] = medians
-  return { batch_ms: medians.map(value => rounded(value)), batch_growth: rounded(Math.max(...medians) / first) }
+  const batchMs = sizes.map((_, place) => median(rounds.map(medians => medians[place] ?? Number.NaN)))
+  return { batch_ms: batchMs.map(ms => rounded(ms)), batch_growth: rounded(Math.max(...batchMs) / (batchMs[0] ?? Number.NaN)) }
+}
+
+/** The times of at least GROWTH_BATCHES batches; a small category is gone through several times. */
+async function sampleBatches({ db, work }: Bench, category: Category): Promise<number[]> {
+  const all: number[] = []
+  while (all.length < GROWTH_BATCHES) {
+    const id = await request(db, category, 1000, { channel: 'push', sample: all.length })
+    all.push(...(await work.run(id, category.rows, GROWTH_BATCHES)).batchMs)
+    await db.query('select pawl.cancel($1)', [id])
+  }
+  return all
 }
 
 function postmasterOf(server: EmbeddedServer): number {

@@ -4,6 +4,7 @@ import type { Log } from '../../src/log.ts'
 import type { Turning } from '../../src/loop.ts'
 import { startWheel, type Turn } from '../../src/wheel.ts'
 import { fakeClock } from '../support/engine.ts'
+import { handClock } from '../support/clock.ts'
 import { until } from '../support/until.ts'
 
 /** The database's clock is this far ahead of our stopwatch: it must never matter. */
@@ -12,45 +13,6 @@ const AHEAD_MS = 1_700_000_000_000
 let wheel: Turning | undefined
 
 afterEach(() => wheel?.stop())
-
-/** Time that stands still until `advance`; sleepers wake in their order, at once when their signal says so. */
-function handClock() {
-  let elapsed = 0
-  const sleepers = new Set<{ at: number; wake: () => void }>()
-  const clock: Clock = {
-    // A machine's own time of day, which lies: nobody here may ask for it.
-    now: () => {
-      throw new Error('the time of day was asked')
-    },
-    elapsed: () => elapsed,
-    sleep: (ms, signal) =>
-      new Promise(resolve => {
-        if (signal?.aborted) return resolve()
-        const sleeper = {
-          at: elapsed + ms,
-          wake: () => {
-            sleepers.delete(sleeper)
-            resolve()
-          },
-        }
-        sleepers.add(sleeper)
-        signal?.addEventListener('abort', sleeper.wake, { once: true })
-      }),
-  }
-  const settle = async () => {
-    for (let round = 0; round < 20; round += 1) await new Promise(resolve => setImmediate(resolve))
-  }
-  return {
-    clock,
-    settle,
-    sleeping: () => [...sleepers].map(sleeper => sleeper.at),
-    async advance(ms: number) {
-      elapsed += ms
-      for (const sleeper of sleepers) if (sleeper.at <= elapsed) sleeper.wake()
-      await settle()
-    },
-  }
-}
 
 type Line = { level: string; fields: Record<string, unknown>; message: string }
 
