@@ -107,6 +107,21 @@ const hints: Readonly<Record<string, string>> = {
   '42501': 'ask for the role pawl_operator, or pawl_producer to enqueue',
 }
 
+/** What a command has to say: to a machine as JSON, to people in words. */
+export function answer(terminal: Terminal, machine: unknown, people: string): void {
+  terminal.out(terminal.json ? JSON.stringify(machine) : people)
+}
+
+/** An option that holds JSON, checked and ready to be a parameter; null when it was not given. */
+export function jsonOption(text: Values[string], option: string, example: string): string | null {
+  if (text === undefined) return null
+  try {
+    return JSON.stringify(JSON.parse(String(text)))
+  } catch {
+    throw usageError(`${option} is not JSON: ${String(text)}`, `quote it: ${option} '${example}'`)
+  }
+}
+
 function report(error: unknown, json: boolean): void {
   // PostgreSQL's own errors carry a hint too: the contract's functions speak through it.
   const code = codeOf(error)

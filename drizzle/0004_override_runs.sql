@@ -275,34 +275,6 @@ comment on function pawl.apply_override_batch(text, integer, bigint) is
   'One fenced batch of an override: settings, cursor and progress columns commit together. stop: cancel, pause, gone or null';
 --> statement-breakpoint
 
-create procedure pawl.apply_override_batches(
-  p_run_id text, p_lane integer, p_epoch bigint, p_slice interval,
-  inout batches integer, inout rows integer, inout finished boolean, inout stop text
-)
-language plpgsql
-as $$
-declare
-  started timestamptz := clock_timestamp();
-  step record;
-begin
-  batches := 0;
-  rows := 0;
-  loop
-    select * into step from pawl.apply_override_batch(p_run_id, p_lane, p_epoch);
-    commit;
-    batches := batches + 1;
-    rows := rows + step.rows;
-    finished := step.finished;
-    stop := step.stop;
-    exit when finished or stop is not null or clock_timestamp() - started >= p_slice;
-  end loop;
-end
-$$;
---> statement-breakpoint
-comment on procedure pawl.apply_override_batches(text, integer, bigint, interval, integer, integer, boolean, text) is
-  'Batches of an override one after another, each a transaction of its own, for a slice of time: a worker asks once a slice, not once a batch. No search_path of its own, or it could not commit: every name in it is qualified';
---> statement-breakpoint
-
 create function pawl.revert_override_batch(p_run_id text, p_lane integer, p_epoch bigint, out rows integer, out finished boolean, out stop text)
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -374,7 +346,7 @@ comment on function pawl.revert_override_batch(text, integer, bigint) is
   'One fenced batch of a revert: a page of the category''s rows, of which those that still hold what the operation wrote go back to what they were';
 --> statement-breakpoint
 
-create procedure pawl.revert_override_batches(
+create procedure pawl.apply_override_batches(
   p_run_id text, p_lane integer, p_epoch bigint, p_slice interval,
   inout batches integer, inout rows integer, inout finished boolean, inout stop text
 )
@@ -382,12 +354,17 @@ language plpgsql
 as $$
 declare
   started timestamptz := clock_timestamp();
+  reverts boolean := (select o.reverts_operation_id is not null from public.category_override_operations o where o.operation_id = p_run_id);
   step record;
 begin
   batches := 0;
   rows := 0;
   loop
-    select * into step from pawl.revert_override_batch(p_run_id, p_lane, p_epoch);
+    if reverts then
+      select * into step from pawl.revert_override_batch(p_run_id, p_lane, p_epoch);
+    else
+      select * into step from pawl.apply_override_batch(p_run_id, p_lane, p_epoch);
+    end if;
     commit;
     batches := batches + 1;
     rows := rows + step.rows;
@@ -398,8 +375,8 @@ begin
 end
 $$;
 --> statement-breakpoint
-comment on procedure pawl.revert_override_batches(text, integer, bigint, interval, integer, integer, boolean, text) is
-  'The same for a revert: batches one after another, each a transaction of its own, for a slice of time: a worker asks once a slice, not once a batch. No search_path of its own, or it could not commit: every name in it is qualified';
+comment on procedure pawl.apply_override_batches(text, integer, bigint, interval, integer, integer, boolean, text) is
+  'Batches of an operation, override or revert, one after another, each a transaction of its own, for a slice of time: a worker asks once a slice, not once a batch. No search_path of its own, or it could not commit: every name in it is qualified';
 --> statement-breakpoint
 
 create function pawl.override_changed(p_run_id text, p_state text, p_error text) returns void

@@ -1,5 +1,5 @@
 import { isTimerType, timerTypes } from '../../workers/campaigns/states.ts'
-import { type Command, exitCodes, type Terminal, usageError, type Values, wordAt } from '../run.ts'
+import { answer, type Command, exitCodes, jsonOption, type Terminal, usageError, type Values, wordAt } from '../run.ts'
 import { table } from '../table.ts'
 import { connected } from './connect.ts'
 import type { Database } from '../../src/database.ts'
@@ -38,7 +38,15 @@ const verbs: Record<string, (db: Database, terminal: Terminal, values: Values, w
     if (values.hours === undefined || !Number.isSafeInteger(hours)) throw usageError('--hours must be a whole number', `usage: pawl ${USAGE}`)
     const [row] = await db.query<{ id: string }>(
       'select pawl.create_campaign($1, coalesce($2::timestamptz, now()), $3, $4, coalesce($5::jsonb, $6), $7) as id',
-      [hours, values.start ?? null, values['no-close'] !== true, values['no-rewards'] !== true, jsonOf(values.metadata, '--metadata'), '{}', values.id ?? null],
+      [
+        hours,
+        values.start ?? null,
+        values['no-close'] !== true,
+        values['no-rewards'] !== true,
+        jsonOption(values.metadata, '--metadata', '{"expire_hours": 48}'),
+        '{}',
+        values.id ?? null,
+      ],
     )
     answer(terminal, { campaign_id: row?.id }, `${row?.id}\n  its timers: pawl campaign timers ${row?.id}`)
   },
@@ -60,7 +68,7 @@ const verbs: Record<string, (db: Database, terminal: Terminal, values: Values, w
       subject,
       type,
       time,
-      jsonOf(values.payload, '--payload'),
+      jsonOption(values.payload, '--payload', '{"by": "hand"}'),
     ])
     answer(terminal, { timer_id: row?.id }, `${row?.id}`)
   },
@@ -70,17 +78,4 @@ const verbs: Record<string, (db: Database, terminal: Terminal, values: Values, w
     const [row] = await db.query<{ done: boolean }>('select pawl.reschedule_timer($1, $2) as done', [timer, wordAt(words, 1, 'the time', USAGE)])
     answer(terminal, { timer_id: timer, done: row?.done === true }, `${timer} ${row?.done === true ? 'is moved' : 'has fired, failed or was cancelled'}`)
   },
-}
-
-function jsonOf(text: Values[string], option: string): string | null {
-  if (text === undefined) return null
-  try {
-    return JSON.stringify(JSON.parse(String(text)))
-  } catch {
-    throw usageError(`${option} is not JSON: ${String(text)}`, `quote it: ${option} '{"expire_hours": 48}'`)
-  }
-}
-
-function answer(terminal: Terminal, machine: unknown, people: string): void {
-  terminal.out(terminal.json ? JSON.stringify(machine) : people)
 }

@@ -103,5 +103,5 @@ async function overridesNow(db: Database, ids: string[], color: boolean): Promis
 async function campaignsNow(db: Database, ids: string[]): Promise<Look> {
   const campaigns = await sampleCampaigns(db, ids)
   const over = campaigns.every(campaign => campaign.over)
-  return { lines: campaigns.map(({ name, path, timers }) => `${name.padEnd(14)} ${path}\n${' '.repeat(14)} late: ${timers}`), over, well: over }
+  return { lines: campaigns.flatMap(({ name, path, timers }) => [`${name.padEnd(14)} ${path}`, `${' '.repeat(14)} late: ${timers}`]), over, well: over }
 }

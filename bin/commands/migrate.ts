@@ -4,7 +4,7 @@ import type { Config } from '../../src/config.ts'
 import { codeOf, messageOf } from '../../src/errors.ts'
 import type { Log } from '../../src/log.ts'
 import { type MigrateContext, migrateDown, migrateUp, migrationStatus, migrationsDir, verifyMigrations } from '../../src/migrate.ts'
-import { type Command, exitCodes, type Terminal, usageError, type Values } from '../run.ts'
+import { answer, type Command, exitCodes, type Terminal, usageError, type Values } from '../run.ts'
 import { withDatabaseUrl } from './connect.ts'
 import { table } from '../table.ts'
 
@@ -38,7 +38,7 @@ export const migrate: Command = {
     switch (verb) {
       case 'up': {
         const applied = await upgrade(config, terminal.log)
-        print(terminal, { applied }, applied.length === 0 ? 'nothing to apply' : applied.map(tag => `applied ${tag}`).join('\n'))
+        answer(terminal, { applied }, applied.length === 0 ? 'nothing to apply' : applied.map(tag => `applied ${tag}`).join('\n'))
         return exitCodes.ok
       }
       case 'down':
@@ -51,7 +51,7 @@ export const migrate: Command = {
           applied_at: appliedAt?.toISOString() ?? '',
           applied_by: appliedBy ?? '',
         }))
-        print(terminal, { migrations }, table(rows))
+        answer(terminal, { migrations }, table(rows))
         return exitCodes.ok
       }
       case 'verify':
@@ -66,7 +66,7 @@ async function down(terminal: Terminal, context: MigrateContext, steps: string |
   const count = Number(steps ?? 1)
   if (!Number.isInteger(count) || count < 1) throw usageError(`"${steps}" is no number of migrations`, `usage: pawl ${USAGE}`)
   const moved = await migrateDown(context, { steps: count, allowDataLoss: values['allow-data-loss'] === true })
-  print(terminal, { taken_back: moved.map(move => move.tag) }, moved.map(move => `took back ${move.tag}`).join('\n'))
+  answer(terminal, { taken_back: moved.map(move => move.tag) }, moved.map(move => `took back ${move.tag}`).join('\n'))
   return exitCodes.ok
 }
 
@@ -78,10 +78,6 @@ async function verify(terminal: Terminal, context: MigrateContext): Promise<numb
   })
   if (report === undefined) return exitCodes.unverified
   const lines = report.problems.map(problem => `${problem.tag}: ${problem.message}; ${problem.remedy}`)
-  print(terminal, report, report.ok ? 'the database is what the files say' : lines.join('\n'))
+  answer(terminal, report, report.ok ? 'the database is what the files say' : lines.join('\n'))
   return report.ok ? exitCodes.ok : exitCodes.different
-}
-
-function print(terminal: Terminal, machine: unknown, people: string): void {
-  terminal.out(terminal.json ? JSON.stringify(machine) : people)
 }

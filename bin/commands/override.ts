@@ -1,4 +1,4 @@
-import { type Command, exitCodes, usageError, type Values, wordAt } from '../run.ts'
+import { answer, type Command, exitCodes, jsonOption, usageError, type Values, wordAt } from '../run.ts'
 import { connected } from './connect.ts'
 
 const USAGE = 'override CATEGORY --user USER [--settings JSON] [--batch-size N] [--key KEY]  |  override revert OPERATION --user USER'
@@ -20,12 +20,12 @@ export const override: Command = {
           : await db.query<{ id: string }>('select pawl.request_override($1, $2, $3, $4, null, $5, $6) as id', [
               wholeNumber(first, 'the category'),
               user,
-              settingsOf(values.settings),
+              jsonOption(values.settings, '--settings', '{"channel": "email"}'),
               values['batch-size'] === undefined ? 100 : wholeNumber(values['batch-size'], '--batch-size'),
               'pawl cli',
               values.key ?? null,
             ])
-      terminal.out(terminal.json ? JSON.stringify({ operation_id: row?.id }) : `${row?.id}\n  follow it with: pawl status --watch`)
+      answer(terminal, { operation_id: row?.id }, `${row?.id}\n  follow it with: pawl status --watch`)
       return exitCodes.ok
     }),
 }
@@ -35,13 +35,4 @@ function wholeNumber(text: Values[string], what: string): number {
   if (text === undefined || !Number.isSafeInteger(number))
     throw usageError(`${what} must be a whole number, not ${text === undefined ? 'missing' : `"${String(text)}"`}`, `usage: pawl ${USAGE}`)
   return number
-}
-
-function settingsOf(text: Values[string]): string | null {
-  if (text === undefined) return null
-  try {
-    return JSON.stringify(JSON.parse(String(text)))
-  } catch {
-    throw usageError(`--settings is not JSON: ${String(text)}`, `quote it: --settings '{"channel": "email"}'`)
-  }
 }

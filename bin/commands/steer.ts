@@ -1,4 +1,4 @@
-import { type Command, exitCodes, type Terminal, wordAt } from '../run.ts'
+import { answer, type Command, exitCodes, wordAt } from '../run.ts'
 import { connected } from './connect.ts'
 
 /** Each of these is one function of the contract; the words for people are all there is to add. */
@@ -20,10 +20,6 @@ function steering(options: { name: string; subject: 'RUN' | 'QUEUE'; reason?: bo
       })
     },
   }
-}
-
-function answer(terminal: Terminal, machine: unknown, people: string): void {
-  terminal.out(terminal.json ? JSON.stringify(machine) : people)
 }
 
 export const cancel = steering({

@@ -1,7 +1,6 @@
 -- pawl:destructive
 -- Forgets the override runs (operations and audit stay, but unfinished ones will never go on).
 drop function pawl.override_changed(text, text, text);
-drop procedure pawl.revert_override_batches(text, integer, bigint, interval, integer, integer, boolean, text);
 drop function pawl.revert_override_batch(text, integer, bigint);
 drop procedure pawl.apply_override_batches(text, integer, bigint, interval, integer, integer, boolean, text);
 drop function pawl.apply_override_batch(text, integer, bigint);

@@ -192,7 +192,8 @@ for (const [victim, lanes] of [
 
 for (const sliceMs of [0, 100])
   test(`in every snapshot, processed_recipients equals the rows that carry the operation and what the cursors say (${sliceMs} ms a slice)`, async () => {
-    const runId = await requestOverride(stage.query, await seedCategory(stage.query, 20_000))
+    // A thousand batches: two hundred were over before a slow watcher had looked eleven times.
+    const runId = await requestOverride(stage.query, await seedCategory(stage.query, 20_000), { batchSize: 20 })
     const seen: number[] = []
     const watch = async (working: { over: boolean }) => {
       while (!working.over) {

@@ -24,32 +24,24 @@ export const applyOverride: Worker = {
       return 'parked'
     }
     if (start === 'gone') return 'gone'
-    return inBatches(context, await batchesOf(context, sliceMs))
+    return inBatches(context, lane => nextBatches(context, sliceMs, lane))
   },
 }
 
-async function batchesOf(context: RunContext, sliceMs: number): Promise<(lane: number) => Promise<Step>> {
-  const { db, run } = context
-  const [operation] = await patiently(context, () =>
-    db.query<{ reverts: boolean }>('select reverts_operation_id is not null as reverts from public.category_override_operations where operation_id = $1', [
+/** Takes one lane on for a slice of time; the server knows whether the operation is an override or a revert. */
+async function nextBatches({ db, run }: RunContext, sliceMs: number, lane: number): Promise<Step> {
+  try {
+    const [row] = await db.query<Step>(`call pawl.apply_override_batches($1, $2, $3, $4 * interval '1 millisecond', null, null, null, null)`, [
       run.runId,
-    ]),
-  )
-  const step = operation?.reverts === true ? 'pawl.revert_override_batches' : 'pawl.apply_override_batches'
-  return async lane => {
-    try {
-      const [row] = await db.query<Step>(`call ${step}($1, $2, $3, $4 * interval '1 millisecond', null, null, null, null)`, [
-        run.runId,
-        lane,
-        run.epoch,
-        sliceMs,
-      ])
-      if (row === undefined) throw new Error(`${step} returned no row`)
-      return row
-    } catch (error) {
-      // A recipient, the category or the user was deleted between our look and our write. The next look sees it.
-      if (codeOf(error) === '23503') throw new PawlError('override.rows_vanished', 'rows vanished under a batch', { retryable: true, cause: error })
-      throw error
-    }
+      lane,
+      run.epoch,
+      sliceMs,
+    ])
+    if (row === undefined) throw new Error('pawl.apply_override_batches returned no row')
+    return row
+  } catch (error) {
+    // A recipient, the category or the user was deleted between our look and our write. The next look sees it.
+    if (codeOf(error) === '23503') throw new PawlError('override.rows_vanished', 'rows vanished under a batch', { retryable: true, cause: error })
+    throw error
   }
 }
