@@ -1,8 +1,9 @@
-import { parseArgs, type ParseArgsConfig, styleText } from 'node:util'
+import { parseArgs, type ParseArgsConfig } from 'node:util'
 import { type Config, readConfig } from '../src/config.ts'
 import { codeOf, messageOf, PawlError } from '../src/errors.ts'
 import { type Log, openLog } from '../src/log.ts'
 import { version } from '../src/version.ts'
+import { paint } from './table.ts'
 
 /** 0 ok, 1 failed, 2 bad usage or refused, 3 verification found a difference, 4 could not verify. */
 export const exitCodes = { ok: 0, failed: 1, refused: 2, different: 3, unverified: 4 } as const
@@ -131,8 +132,7 @@ function report(error: unknown, json: boolean): void {
     process.stdout.write(`${JSON.stringify({ error: { code: code ?? 'unknown', message, hint } })}\n`)
     return
   }
-  const color = process.stderr.isTTY === true
-  process.stderr.write(`${color ? styleText('red', 'error') : 'error'}: ${message}${code === undefined ? '' : ` (${code})`}\n`)
+  process.stderr.write(`${paint(process.stderr.isTTY && process.stderr.hasColors(), 'red', 'error')}: ${message}${code === undefined ? '' : ` (${code})`}\n`)
   if (hint !== undefined) process.stderr.write(`  next: ${hint}\n`)
   if (!(error instanceof PawlError) && code === undefined && error instanceof Error) process.stderr.write(`${error.stack}\n`)
 }

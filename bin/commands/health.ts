@@ -1,5 +1,5 @@
-import { styleText } from 'node:util'
 import { type Command, exitCodes } from '../run.ts'
+import { paint } from '../table.ts'
 import { connected } from './connect.ts'
 
 /** `pawl health`: the view, and an exit code for scripts. */
@@ -15,7 +15,7 @@ export const health: Command = {
       if (terminal.json) terminal.out(JSON.stringify({ ok, checks }))
       for (const check of terminal.json ? [] : checks) {
         const mark = check.ok ? 'ok ' : 'BAD'
-        terminal.out(`${terminal.color ? styleText(check.ok ? 'green' : 'red', mark) : mark}  ${check.check.padEnd(20)}  ${check.detail}`)
+        terminal.out(`${paint(terminal.color, check.ok ? 'green' : 'red', mark)}  ${check.check.padEnd(20)}  ${check.detail}`)
       }
       return ok ? exitCodes.ok : exitCodes.failed
     }),

@@ -1,9 +1,8 @@
-import { styleText } from 'node:util'
 import { type RunRow, readStatus, type Status } from '../../src/status.ts'
 import { systemClock } from '../../src/clock.ts'
 import { type Command, exitCodes, type Terminal } from '../run.ts'
 import { shutdownSignal } from '../signals.ts'
-import { bar, table } from '../table.ts'
+import { bar, paint, table } from '../table.ts'
 import { connected } from './connect.ts'
 
 const RUNS_MAX = 20
@@ -60,13 +59,6 @@ export function runLine(run: RunRow, color: boolean): string {
   const rate = run.rows_per_second === null ? '' : `${Number(run.rows_per_second).toLocaleString('en')} rows/s`
   const left = run.eta === null ? '' : `${Math.max(0, Math.round((run.eta.getTime() - systemClock.now()) / 1000))} s left`
   const state = run.state.padEnd(9)
-  const parts = [
-    color ? styleText(colors[run.state], state) : state,
-    bar(share),
-    `${(share * 100).toFixed(0)} %`.padStart(5),
-    counts.padStart(17),
-    rate.padStart(15),
-    left,
-  ]
+  const parts = [paint(color, colors[run.state], state), bar(share), `${(share * 100).toFixed(0)} %`.padStart(5), counts.padStart(17), rate.padStart(15), left]
   return `${parts.join(' ').trimEnd()}  ${run.kind} ${run.subject}  ${run.run_id}${run.error === null ? '' : `\n          ${run.error}`}`
 }

@@ -6,23 +6,26 @@ import { countFaults, endOf, holderOf, openStage, orderFaults, recordBatches, re
 
 const RECIPIENTS = 200_000
 const KILLS = 20
-/** Batches that a worker may do before it is killed, at most: 20 times that leaves some of the 2,000 for the end. */
-const GAP_BATCHES_MAX = 70
+const BATCH_ROWS = 100
+/** A batch takes at least this long, or a fast machine ends the run between the look at the rows and the kill. */
+const BATCH_MS = 5
 
 test(`${KILLS} times kill -9 at a random moment: ${RECIPIENTS} recipients end up exactly right, and each takeover is quick`, async () => {
   const seed = Number(process.env.PAWL_TEST_SEED ?? Math.floor(Math.random() * 2 ** 32))
   console.info(`seed ${seed} (PAWL_TEST_SEED)`)
   const random = seeded(seed)
   const stage = await openStage()
-  await recordBatches(stage.query)
+  await recordBatches(stage.query, BATCH_MS)
   const category = await seedCategory(stage.query, RECIPIENTS)
   await Promise.all([stage.start(), stage.start()])
-  const runId = await requestOverride(stage.query, category, { batchSize: 100 })
+  const runId = await requestOverride(stage.query, category, { batchSize: BATCH_ROWS })
 
   const takeoversMs: number[] = []
   for (let kill = 1; kill <= KILLS; kill += 1) {
     const seen = await holderOf(stage.query, runId)
-    const gap = 1 + Math.floor(random() * GAP_BATCHES_MAX)
+    // Half of a fair share of what is left, at most: the other half is what is done while this test looks.
+    const share = (RECIPIENTS / BATCH_ROWS - seen.batches) / (KILLS + 1 - kill)
+    const gap = 1 + Math.floor((random() * share) / 2)
     await until('the next moment to kill', async () => (await holderOf(stage.query, runId)).batches >= seen.batches + gap)
     await systemClock.sleep(random() * 5)
     const victim = await holderOf(stage.query, runId)
