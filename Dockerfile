@@ -9,12 +9,17 @@ COPY . .
 # rolldown's own binary is an optional package of rolldown, and was left out above with the others.
 RUN npm install --no-save --no-audit --no-fund "@rolldown/binding-linux-$(node -p 'process.arch')-gnu@$(node -p "require('rolldown/package.json').version")" \
  && node scripts/bundle.ts
+# What refreshes read BigQuery and files with is loaded only when used, and lies beside the bundle.
+RUN mkdir /sources && cd /sources && npm init --yes >/dev/null \
+ && npm install --no-audit --no-fund $(node -p "const {devDependencies: d, optionalDependencies: o} = require('/pawl/package.json'); \
+    '@google-cloud/bigquery@' + d['@google-cloud/bigquery'] + ' @duckdb/node-api@' + o['@duckdb/node-api']")
 
 FROM gcr.io/distroless/nodejs24-debian12:nonroot
 WORKDIR /pawl
 COPY --from=build /pawl/dist ./
+COPY --from=build /sources/node_modules ./node_modules
 ENV NODE_ENV=production
-# Nothing is written to the file system: run it with --read-only.
+# Run it with --read-only; refreshes from files want a writable /tmp (an emptyDir) for what they can't read in place.
 USER nonroot
 EXPOSE 9465
 # A small young generation: batches leave little garbage, and 16 MB semi-spaces only sit there (87 instead of 92 MB when idle).

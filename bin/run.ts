@@ -3,7 +3,7 @@ import { type Config, readConfig } from '../src/config.ts'
 import { codeOf, messageOf, PawlError } from '../src/errors.ts'
 import { type Log, openLog } from '../src/log.ts'
 import { version } from '../src/version.ts'
-import { paint } from './table.ts'
+import { paint } from './paint.ts'
 
 /** 0 ok, 1 failed, 2 bad usage or refused, 3 verification found a difference, 4 could not verify. */
 export const exitCodes = { ok: 0, failed: 1, refused: 2, different: 3, unverified: 4 } as const

@@ -1,5 +1,3 @@
-import { styleText } from 'node:util'
-
 /** Rows as aligned columns under their names, for people; numbers to the right. */
 export function table(rows: readonly Record<string, unknown>[]): string {
   const [first] = rows
@@ -29,12 +27,4 @@ const BAR_CELLS = 24
 export function bar(share: number): string {
   const full = Math.round(Math.min(1, Math.max(0, share)) * BAR_CELLS)
   return '█'.repeat(full) + '░'.repeat(BAR_CELLS - full)
-}
-
-/**
- * A word in colour, where `color` says so. The caller has asked the terminal; styleText would ask once more, and of stdout, and
- * paint nothing where CI is set.
- */
-export function paint(color: boolean, format: 'gray' | 'cyan' | 'green' | 'red' | 'yellow', word: string): string {
-  return color ? styleText(format, word, { validateStream: false }) : word
 }

@@ -34,10 +34,11 @@ comment on schema pawl is 'Pawl: the engine''s tables, the operators'' views, th
 create table pawl.kinds (
   kind text primary key,
   queue text not null,
-  changed_function text not null
+  changed_function text not null,
+  quiet_time interval not null default '1 minute'
 );
 --> statement-breakpoint
-comment on table pawl.kinds is 'One row per kind of run: the queue that delivers it, and the function (run_id, state, error) that keeps the domain''s own tables in step with the run''s state';
+comment on table pawl.kinds is 'One row per kind of run: the queue that delivers it, the function (run_id, state, error) that keeps the domain''s own tables in step with the run''s state, and how long a run may go without a batch before it counts as stuck';
 --> statement-breakpoint
 
 create table pawl.leases (
@@ -72,6 +73,7 @@ create table pawl.checkpoints (
   crashes integer not null default 0,
   crashed_at_batch bigint,
   waits_for text,
+  priority integer not null default 0,
   job_id uuid,
   job_attempt integer,
   requested_by text not null default session_user,
@@ -192,7 +194,7 @@ as $$
 declare
   run record;
 begin
-  select c.job_id, k.queue into strict run
+  select c.job_id, c.priority, k.queue into strict run
   from pawl.checkpoints c join pawl.kinds k using (kind)
   where c.run_id = p_run_id;
   if p_start_after is null and exists (
@@ -203,7 +205,7 @@ begin
     return;
   end if;
   update pawl.checkpoints
-  set job_id = pawl.enqueue(run.queue, jsonb_build_object('run_id', p_run_id), 0, p_start_after), job_attempt = null, updated_at = now()
+  set job_id = pawl.enqueue(run.queue, jsonb_build_object('run_id', p_run_id), run.priority, p_start_after), job_attempt = null, updated_at = now()
   where run_id = p_run_id;
 end
 $$;
@@ -561,5 +563,5 @@ $$;
 --> statement-breakpoint
 comment on function pawl.redeliver_lost(interval) is 'Enqueues pending runs that no waiting job would bring to a worker any more';
 --> statement-breakpoint
--- Functions are executable by everyone unless taken away; each role gets what it is for, by name, in 0005.
+-- Functions are executable by everyone unless taken away; each role gets what it is for, by name, in the last file.
 revoke execute on all routines in schema pawl from public;

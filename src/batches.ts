@@ -1,6 +1,7 @@
 import pLimit from 'p-limit'
 import { openLanes, type OpenRun } from './checkpoint.ts'
 import type { Clock } from './clock.ts'
+import type { Config } from './config.ts'
 import type { Database, Query } from './database.ts'
 import { classify, codeOf, messageOf } from './errors.ts'
 import type { Log } from './log.ts'
@@ -15,6 +16,7 @@ export type Ending = 'finished' | 'cancel' | 'pause' | 'gone' | 'drain' | 'turn'
 /** What a run works with. `drain` aborts when the worker shuts down; `turn` when the job has been held long enough. */
 export type RunContext = {
   run: OpenRun
+  config: Config
   db: Database
   log: Log
   clock: Clock

@@ -14,8 +14,17 @@ const flag = (fallback: boolean) =>
     .transform(text => ['true', '1', 'yes', 'on'].includes(text))
 const postgresUrl = z.string().regex(/^postgres(ql)?:\/\//, 'must start with postgres:// or postgresql://')
 
+/** Google's clients and emulators write `host:port`, `http://host:port` and `http://host:port/bigquery/v2`, and mean the same. */
+const emulator = z.string().transform((text, context) => {
+  const url = URL.parse(/^https?:\/\//.test(text) ? text : `http://${text}`)
+  if (url !== null && url.username === '' && url.search === '' && /^\/(bigquery\/v2\/?)?$/.test(url.pathname)) return `${url.origin}/bigquery/v2`
+  context.addIssue({ code: 'custom', message: 'must be host:port or http://host:port' })
+  return z.NEVER
+})
+
 /** Every variable Pawl reads, with its default. Names without `PAWL_` are those of the source documents. */
 const environment = z.object({
+  BIGQUERY_EMULATOR_HOST: emulator.optional(),
   DATABASE_URL: postgresUrl.optional(),
   DATABASE_DIRECT_URL: postgresUrl.optional(),
   DATABASE_READ_REPLICA_URL: postgresUrl.optional(),
@@ -24,6 +33,7 @@ const environment = z.object({
   DB_MAX_LIFE_TIME: wholeNumber(1_800_000),
   DB_QUERY_TIMEOUT: wholeNumber(20_000),
   DB_SSL_REJECT_UNAUTHORIZED: flag(true),
+  GOOGLE_CLOUD_PROJECT: z.string().optional(),
   NODE_ENV: z.string().optional(),
   KUBERNETES_SERVICE_HOST: z.string().optional(),
   PAWL_CONCURRENCY: wholeNumber(4, 1),
@@ -47,6 +57,12 @@ export type Config = Readonly<{
   /** For LISTEN, session locks and migrations; must reach PostgreSQL without a transaction pooler. */
   directUrl: string | undefined
   replicaUrl: string | undefined
+  /** Databases that refreshes read from, by the name their settings use: `PAWL_SOURCE_SALES` is `sales`. */
+  sourceUrls: Readonly<Record<string, string>>
+  /** Where a BigQuery emulator answers, as `http://host:port/bigquery/v2`; undefined means Google's own. */
+  bigqueryEndpoint: string | undefined
+  /** The project that BigQuery jobs run in where a table's settings name none. */
+  googleProject: string | undefined
   poolMax: number
   poolIdleMs: number
   poolLifeMs: number
@@ -88,6 +104,9 @@ export function readConfig(env: Record<string, string | undefined> = process.env
     databaseUrl: e.DATABASE_URL,
     directUrl: e.DATABASE_DIRECT_URL ?? e.DATABASE_URL,
     replicaUrl: e.DATABASE_READ_REPLICA_URL,
+    sourceUrls: sourceUrls(given),
+    bigqueryEndpoint: e.BIGQUERY_EMULATOR_HOST,
+    googleProject: e.GOOGLE_CLOUD_PROJECT,
     poolMax: e.DB_CONNECTION_LIMIT,
     poolIdleMs: e.DB_MAX_IDLE_TIME,
     poolLifeMs: e.DB_MAX_LIFE_TIME,
@@ -108,4 +127,19 @@ export function readConfig(env: Record<string, string | undefined> = process.env
     workerName: e.PAWL_WORKER_NAME,
     noColor: env.NO_COLOR !== undefined && env.NO_COLOR !== '',
   })
+}
+
+/** Secrets stay in the environment: the tables of the database name a source, never its password. */
+function sourceUrls(given: Record<string, string | undefined>): Record<string, string> {
+  const named = Object.entries(given).flatMap(([variable, url]) => {
+    const name = /^PAWL_SOURCE_(\w+)$/.exec(variable)?.[1]?.toLowerCase()
+    return name === undefined || url === undefined ? [] : [{ variable, name, url }]
+  })
+  const bad = named.find(({ url }) => !postgresUrl.safeParse(url).success)
+  if (bad !== undefined) {
+    throw new PawlError('config.invalid', `the environment is not usable: ${bad.variable}: must start with postgres:// or postgresql://`, {
+      hint: 'correct the variables named and start again; README.md lists them all',
+    })
+  }
+  return Object.fromEntries(named.map(({ name, url }) => [name, url]))
 }

@@ -1,6 +1,8 @@
 import type { Socket } from 'node:net'
+import { pipeline } from 'node:stream/promises'
 import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
+import { from as copyFrom, to as copyTo } from 'pg-copy-streams'
 import type { Config } from './config.ts'
 import { PawlError } from './errors.ts'
 import type { Log } from './log.ts'
@@ -8,12 +10,19 @@ import type { Log } from './log.ts'
 /** Runs one statement and returns its rows. `bigint` columns arrive as numbers while they are safe integers, else as text. */
 export type Query = <Row extends Record<string, unknown>>(text: string, values?: unknown[]) => Promise<Row[]>
 
+/** Sends whole rows to a `copy … from stdin` and returns how many the server took. */
+export type Copy = (statement: string, data: readonly Uint8Array[]) => Promise<number>
+
+/** The columns a SELECT gives: the object id of the type, and its modifier. Only one statement is accepted; no row is fetched. */
+export type Describe = (select: string) => Promise<{ name: string; type: number; modifier: number }[]>
+
 export type Database = {
   query: Query
+  describe: Describe
   /** The same pool as Drizzle sees it, for rows in and out. */
   orm: NodePgDatabase
-  /** One transaction, READ COMMITTED. Throws what `work` throws, after ROLLBACK. */
-  transact<Result>(work: (query: Query) => Promise<Result>): Promise<Result>
+  /** One transaction, READ COMMITTED. Throws what `work` throws, after ROLLBACK. `timeoutMs` stands for DB_QUERY_TIMEOUT where statements may take long. */
+  transact<Result>(work: (query: Query, copy: Copy) => Promise<Result>, options?: { timeoutMs?: number }): Promise<Result>
   /** Connections of the pool now: open, idle, and callers that wait for one. */
   counts(): { total: number; idle: number; waiting: number }
   close(): Promise<void>
@@ -82,13 +91,25 @@ export function openDatabase(config: Config, log: Log, options: { url?: string |
   })
   return {
     query: (text, values) => pool.query(text, values).then(rowsOf) as Promise<never[]>,
+    describe: select => pool.query(described(select)).then(columnsOf),
     orm: drizzle({ client: pool }),
-    async transact(work) {
+    async transact(work, { timeoutMs = config.queryTimeoutMs } = {}) {
       const client = await pool.connect()
       let broken: Error | undefined
+      // A socket that dies between two statements, or under a COPY, is told to nobody else; unheard, it would end the process.
+      const hear = (error: Error) => {
+        broken = error
+      }
+      client.on('error', hear)
       try {
         await client.query(`begin; set local idle_in_transaction_session_timeout = ${IDLE_IN_TRANSACTION_MS}`)
-        const result = await work((text, values) => client.query(text, values).then(rowsOf) as Promise<never[]>)
+        // pg heeds a timeout of the single statement, which its types don't know. Values, be they none, mean one statement: the server
+        // refuses a text that holds two.
+        const query: Query = (text, values) =>
+          client
+            .query({ text, values, query_timeout: timeoutMs, ...(values === undefined ? {} : { queryMode: 'extended' }) } as pg.QueryConfig)
+            .then(rowsOf) as Promise<never[]>
+        const result = await work(query, (statement, data) => copyIn(client, statement, data))
         await client.query('commit')
         return result
       } catch (error) {
@@ -97,6 +118,7 @@ export function openDatabase(config: Config, log: Log, options: { url?: string |
         })
         throw error
       } finally {
+        client.off('error', hear)
         client.release(broken)
       }
     },
@@ -125,6 +147,52 @@ export async function connectDirect(config: Config, name: string): Promise<Direc
     close: () => client.end().catch(() => {}),
     abort: () => socketOf(client)?.destroy(),
   }
+}
+
+/** A database that is only read from: a source of rows, in one transaction with one view of it, REPEATABLE READ and READ ONLY. */
+export type Reader = {
+  query: Query
+  describe: Describe
+  /** The text of `copy … to stdout`, in pieces that end anywhere. */
+  copyOut(statement: string): AsyncIterable<Uint8Array>
+  close(): Promise<void>
+}
+
+/** Connects to `url` for reading. With `snapshot` (of `pg_export_snapshot`), it sees exactly what the exporting reader sees. */
+export async function openReader(config: Config, url: string, name: string, snapshot?: string): Promise<Reader> {
+  const client = new pg.Client(connectionOptions(url, config, name))
+  // A reader that dies between two statements is noticed by the next one.
+  client.on('error', () => {})
+  try {
+    await client.connect()
+    await client.query('begin transaction isolation level repeatable read, read only')
+    if (snapshot !== undefined) await client.query(`set transaction snapshot '${snapshot.replaceAll("'", '')}'`)
+  } catch (error) {
+    // The exporting transaction may be over by now; the connection must not outlive its purpose.
+    await client.end().catch(() => {})
+    throw error
+  }
+  return {
+    describe: select => client.query(described(select)).then(columnsOf),
+    query: (text, values) => client.query(text, values).then(rowsOf) as Promise<never[]>,
+    copyOut: statement => client.query(copyTo(statement)),
+    close: () => client.end().catch(() => {}),
+  }
+}
+
+/** The extended protocol takes one statement only: a text that holds two is refused, not run. */
+function described(select: string): pg.QueryConfig {
+  return { text: `select * from (${select}\n) described limit 0`, queryMode: 'extended' } as pg.QueryConfig
+}
+
+function columnsOf({ fields }: pg.QueryResult) {
+  return fields.map(field => ({ name: field.name, type: field.dataTypeID, modifier: field.dataTypeModifier }))
+}
+
+async function copyIn(client: pg.PoolClient, statement: string, data: readonly Uint8Array[]): Promise<number> {
+  const stream = client.query(copyFrom(statement))
+  await pipeline(data, stream)
+  return stream.rowCount
 }
 
 function socketOf(client: pg.Client): Socket | undefined {

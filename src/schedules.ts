@@ -20,4 +20,9 @@ export const schedules: readonly Schedule[] = [
   // Document 000: "monthly" and "daily", without a cron line
   { key: 'maintain-audit-partitions', cron: '15 0 1 * *', statement: 'select public.maintain_audit_partitions()' },
   { key: 'cleanup-override-operations', cron: '30 3 * * *', statement: 'select public.cleanup_old_override_operations()' },
+  // Document 003: a plan of what is due, and tables that no event trigger saw
+  { key: 'plan-refresh', cron: '* * * * *', statement: 'select pawl.plan_refresh()' },
+  { key: 'register-refresh-tables', cron: '*/5 * * * *', statement: 'select sqp.register_new_tables()' },
+  { key: 'expire-refresh-checkpoints', cron: '*/10 * * * *', statement: 'select sqp.expire_checkpoints()' },
+  { key: 'drop-refresh-staging', cron: '45 3 * * *', statement: 'select pawl.drop_refresh_staging()' },
 ]

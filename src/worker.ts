@@ -1,6 +1,7 @@
 import { type Ending, patiently, type RunContext, type Step } from './batches.ts'
 import { cancelRun, type Delivery, deliverRun, failRun, finishRun, handBack, openRun } from './checkpoint.ts'
 import type { Clock } from './clock.ts'
+import type { Config } from './config.ts'
 import type { Database } from './database.ts'
 import { classify, messageOf } from './errors.ts'
 import type { Log } from './log.ts'
@@ -9,14 +10,18 @@ import type { Metrics } from './metrics.ts'
 /** The work of one queue: what a domain gives the machine. */
 export type Worker = {
   queue: string
-  /** Works on an open run until it ends; 'parked' when it put the run aside itself. Throws what went wrong. */
-  work(context: RunContext, options: { lanes: number; sliceMs: number }): Promise<Ending | 'parked'>
+  /**
+   * Works on an open run until it ends; 'parked' when it put the run aside itself, 'ended' when it ended the run in the
+   * transaction of its last write. Throws what went wrong.
+   */
+  work(context: RunContext, options: { lanes: number; sliceMs: number }): Promise<Ending | 'parked' | 'ended'>
 }
 
 /** What becomes of the job, in pg-boss's words: done, to be retried with backoff, or dead. */
 export type Settlement = { status: 'completed' | 'failed' | 'deadletter'; output: Record<string, unknown> }
 
 export type HandlerOptions = {
+  config: Config
   db: Database
   log: Log
   clock: Clock
@@ -74,6 +79,7 @@ export function handle(worker: Worker, options: HandlerOptions): (job: IncomingJ
       const timer = setTimeout(() => turn.abort(), options.turnMs)
       const context = {
         run: opening.run,
+        config: options.config,
         db,
         log: log.child({ epoch: opening.run.epoch }),
         clock,
@@ -101,6 +107,7 @@ async function workAndSettle(worker: Worker, context: RunContext, options: Handl
   try {
     const ending = await worker.work(context, { lanes: options.lanes, sliceMs: options.sliceMs })
     if (ending === 'parked') return { status: 'completed', output: { outcome: 'parked' } }
+    if (ending === 'ended') return { status: 'completed', output: { outcome: 'completed' } }
     await settle(context, () => conclude(context, ending))
     return { status: 'completed', output: { outcome: ending === 'finished' ? 'completed' : ending } }
   } catch (error) {

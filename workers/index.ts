@@ -5,9 +5,10 @@ import { fireTimer } from './campaigns/fire.ts'
 import { campaignWheel } from './campaigns/wheel.ts'
 import { sweep } from './maintenance/sweep.ts'
 import { applyOverride } from './overrides/apply.ts'
+import { loadTable } from './refresh/load.ts'
 
 /** Everything Pawl does, one worker a queue. */
-export const workers: readonly (Worker | Task)[] = [applyOverride, fireTimer, sweep]
+export const workers: readonly (Worker | Task)[] = [applyOverride, fireTimer, loadTable, sweep]
 
 /** What turns by itself, each beside the queue it belongs to. */
 export const loops: readonly Loop[] = [campaignWheel()]

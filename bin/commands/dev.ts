@@ -1,15 +1,21 @@
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import type { Config } from '../../src/config.ts'
 import { type Daemon, startDaemon } from '../../src/daemon.ts'
 import { type Database, openDatabase } from '../../src/database.ts'
 import { type EmbeddedServer, startEmbedded } from '../../src/embedded.ts'
-import { PawlError } from '../../src/errors.ts'
+import { codeOf, PawlError } from '../../src/errors.ts'
 import { openLog } from '../../src/log.ts'
 import type { RunRow } from '../../src/status.ts'
 import { loops, workers } from '../../workers/index.ts'
 import { sampleCampaigns, startSampleCampaigns } from '../../workers/campaigns/sample.ts'
 import { loadOverrideSample, requestSampleOverrides } from '../../workers/overrides/sample.ts'
+import { refreshSample } from '../../workers/refresh/sample-tables.ts'
+import { writeSampleFiles } from '../../workers/refresh/sample.ts'
 import { follow, type Look } from '../follow.ts'
 import { type Command, exitCodes, type Terminal } from '../run.ts'
+import { bar } from '../table.ts'
 import { shutdownSignal } from '../signals.ts'
 import { upgrade } from './migrate.ts'
 import { runLine } from './status.ts'
@@ -59,16 +65,21 @@ async function demonstrate(terminal: Terminal, stop: Promise<NodeJS.Signals>, on
     daemon = await startWorker(config)
     const runs = await requestSampleOverrides(db)
     const campaigns = await startSampleCampaigns(db)
+    const dir = await sampleDir()
+    say(`sample files: 610,000 rows of Amazon Search Query Performance in ${dir}`)
+    const refresh = await refreshSample(db, dir)
     say(`worker ${daemon.workerName} ready; http://127.0.0.1:${daemon.httpPort}/readyz and /metrics\n`)
     const stopped = new AbortController()
     void stop.then(() => stopped.abort())
     const { signal } = stopped
     const overridden = await follow(terminal, () => overridesNow(db, runs, terminal.color), signal, SAMPLE_PATIENCE_MS)
     terminal.out('')
-    const done = (await follow(terminal, () => campaignsNow(db, campaigns), signal, SAMPLE_PATIENCE_MS)) && overridden
+    const refreshed = await follow(terminal, () => refreshNow(db, refresh), signal, SAMPLE_PATIENCE_MS)
+    terminal.out('')
+    const done = (await follow(terminal, () => campaignsNow(db, campaigns), signal, SAMPLE_PATIENCE_MS)) && overridden && refreshed
     if (!once) {
       say(
-        `\n  psql '${config.databaseUrl}'\n  select * from pawl.runs;  select pawl.why('${runs[0]}');  select pawl.request_override(1, 1);  select pawl.create_campaign(48);\n\nworking until Ctrl-C`,
+        `\n  psql '${config.databaseUrl}'\n  select * from pawl.runs;  select pawl.why('${runs[0]}');  select pawl.request_override(1, 1);  select pawl.create_campaign(48);  select pawl.refresh_table('weekly_summary');\n\nworking until Ctrl-C`,
       )
       await stop
     }
@@ -97,6 +108,36 @@ async function overridesNow(db: Database, ids: string[], color: boolean): Promis
     lines: runs.map(run => runLine(run, color)),
     over: runs.every(run => run.finished_at !== null),
     well: runs.every(run => run.state === 'completed'),
+  }
+}
+
+async function refreshNow(db: Database, run: number): Promise<Look> {
+  type StepRow = { table: string; state: string; changed: string | null; share: number; finished_at: Date | null; error: string | null }
+  const steps = await db.query<StepRow>(
+    `select p."table", p.state, '+' || p.inserted || ' ~' || p.updated || ' -' || p.deleted || ' =' || p.unchanged as changed,
+       coalesce(r.percent, 0)::float8 / 100 as share, p.finished_at, p.error
+     from pawl.refresh_plan p join pawl.runs r using (run_id) where p.run = $1 order by p.urgency, p.run_id`,
+    [run],
+  )
+  return {
+    lines: steps.map(
+      ({ table, state, changed, share, error }) => `${state.padEnd(9)} ${bar(share)}  ${table.padEnd(32)} ${changed ?? ''}${error === null ? '' : ` ${error}`}`,
+    ),
+    over: steps.every(step => step.finished_at !== null),
+    well: steps.every(step => step.state === 'completed' || step.state === 'warning'),
+  }
+}
+
+/** Makes the sample's files: in the project, or under the system's temporary directory where someone else owns the checkout. */
+async function sampleDir(): Promise<string> {
+  const [own, other] = [fileURLToPath(new URL('../../.pawl/sample', import.meta.url)), join(tmpdir(), `pawl-sample-${process.getuid?.() ?? 'me'}`)]
+  try {
+    await writeSampleFiles(own)
+    return own
+  } catch (error) {
+    if (!['EACCES', 'EPERM', 'EROFS'].includes(codeOf(error) ?? '')) throw error
+    await writeSampleFiles(other)
+    return other
   }
 }
 

@@ -1,5 +1,5 @@
 import { type Command, exitCodes } from '../run.ts'
-import { paint } from '../table.ts'
+import { paint } from '../paint.ts'
 import { connected } from './connect.ts'
 
 /** `pawl health`: the view, and an exit code for scripts. */

@@ -4,9 +4,24 @@ import { dev } from './dev.ts'
 import { health } from './health.ts'
 import { migrate } from './migrate.ts'
 import { override } from './override.ts'
+import { refresh } from './refresh.ts'
 import { status } from './status.ts'
 import { cancel, pause, resume, retry, why } from './steer.ts'
 import { work } from './work.ts'
 
 /** The door's table: what can be asked of Pawl from a shell. */
-export const commands: Readonly<Record<string, Command>> = { work, dev, migrate, status, override, campaign, why, cancel, retry, pause, resume, health }
+export const commands: Readonly<Record<string, Command>> = {
+  work,
+  dev,
+  migrate,
+  status,
+  override,
+  campaign,
+  refresh,
+  why,
+  cancel,
+  retry,
+  pause,
+  resume,
+  health,
+}

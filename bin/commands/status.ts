@@ -2,7 +2,8 @@ import { type RunRow, readStatus, type Status } from '../../src/status.ts'
 import { systemClock } from '../../src/clock.ts'
 import { type Command, exitCodes, type Terminal } from '../run.ts'
 import { shutdownSignal } from '../signals.ts'
-import { bar, paint, table } from '../table.ts'
+import { paint } from '../paint.ts'
+import { bar, table } from '../table.ts'
 import { connected } from './connect.ts'
 
 const RUNS_MAX = 20

@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import { bigint, boolean, check, index, integer, jsonb, pgSchema, primaryKey, text, timestamp, uuid } from 'drizzle-orm/pg-core'
+import { bigint, boolean, check, index, integer, interval, jsonb, pgSchema, primaryKey, text, timestamp, uuid } from 'drizzle-orm/pg-core'
 
 /** The engine's own tables. Functions, views and grants stand in `drizzle/*.sql`. */
 export const pawl = pgSchema('pawl')
@@ -10,6 +10,7 @@ export const kinds = pawl.table('kinds', {
   kind: text().primaryKey(),
   queue: text().notNull(),
   changedFunction: text('changed_function').notNull(),
+  quietTime: interval('quiet_time').notNull().default('1 minute'),
 })
 
 export const leases = pawl.table(
@@ -50,6 +51,7 @@ export const checkpoints = pawl.table(
     crashes: integer().notNull().default(0),
     crashedAtBatch: bigint('crashed_at_batch', { mode: 'number' }),
     waitsFor: text('waits_for'),
+    priority: integer().notNull().default(0),
     jobId: uuid('job_id'),
     jobAttempt: integer('job_attempt'),
     requestedBy: text('requested_by').notNull().default(sql`session_user`),

@@ -21,6 +21,7 @@ const signatures: Record<string, [parameters: string, returns: string]> = {
   ],
   schedule_timer: ["campaign_id uuid, timer_type text, at timestamp with time zone, payload jsonb DEFAULT '{}'::jsonb", 'uuid'],
   reschedule_timer: ['timer_id uuid, at timestamp with time zone', 'boolean'],
+  refresh_table: ["name text, upstream text DEFAULT 'stale'::text, downstream boolean DEFAULT false", 'bigint'],
   cancel: ['run_id text, reason text DEFAULT NULL::text', 'boolean'],
   retry: ['run_id text', 'boolean'],
   pause: ['queue text, reason text DEFAULT NULL::text', 'boolean'],
@@ -42,7 +43,7 @@ test('no function of pawl, and no SECURITY DEFINER function at all, is executabl
      from pg_proc p join pg_namespace n on n.oid = p.pronamespace
      cross join aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) acl
      where acl.grantee = 0 and acl.privilege_type = 'EXECUTE'
-       and (n.nspname = 'pawl' or (n.nspname = 'public' and p.prosecdef))`,
+       and (n.nspname in ('pawl', 'sqp') or (n.nspname = 'public' and p.prosecdef))`,
   )
   expect(rows).toEqual([])
 })
@@ -50,7 +51,7 @@ test('no function of pawl, and no SECURITY DEFINER function at all, is executabl
 test('every SECURITY DEFINER function pins its search_path, the temporary schema last', async () => {
   const rows = await db.query<{ name: string; path: string | null }>(
     `select p.oid::regprocedure::text as name, (select setting from unnest(p.proconfig) setting where setting like 'search\\_path=%') as path
-     from pg_proc p where p.pronamespace in ('pawl'::regnamespace, 'public'::regnamespace) and p.prosecdef`,
+     from pg_proc p where p.pronamespace in ('pawl'::regnamespace, 'sqp'::regnamespace, 'public'::regnamespace) and p.prosecdef`,
   )
   expect(rows.length).toBeGreaterThan(Object.keys(signatures).length)
   expect(rows.filter(row => row.path !== 'search_path=pg_catalog, pg_temp')).toEqual([])
@@ -60,12 +61,12 @@ test('every table, view and function says what it is for', async () => {
   // A month's partition is a part of its table, which has the comment.
   const rows = await db.query<{ name: string; comment: string | null }>(
     `select c.oid::regclass::text as name, obj_description(c.oid, 'pg_class') as comment from pg_class c
-     where c.relnamespace in ('pawl'::regnamespace, 'public'::regnamespace) and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition
+     where c.relnamespace in ('pawl'::regnamespace, 'sqp'::regnamespace, 'public'::regnamespace) and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition
      union all
      select p.oid::regprocedure::text, obj_description(p.oid, 'pg_proc') from pg_proc p
-     where p.pronamespace in ('pawl'::regnamespace, 'public'::regnamespace)`,
+     where p.pronamespace in ('pawl'::regnamespace, 'sqp'::regnamespace, 'public'::regnamespace)`,
   )
-  expect(rows.length).toBeGreaterThan(50)
+  expect(rows.length).toBeGreaterThan(100)
   expect(rows.filter(row => (row.comment ?? '').length < 20)).toEqual([])
 })
 
@@ -95,5 +96,6 @@ test('each view begins with the columns that were promised, in their order', asy
   expect(columns.stuck).toMatch(/^run_id, kind, state, subject\b/)
   expect(columns.workers).toMatch(/^id, state, name\b/)
   expect(columns.timers).toMatch(/^timer_id, state, timer_type, campaign_id, scheduled_at, due_at, late_ms, retry_count, executed_at, payload, error\b/)
+  expect(columns.refresh_plan).toMatch(/^run, table, state, urgency, waiting_for\b/)
   expect(columns.schedules).toMatch(/^schedule, cron, timezone, queue, data, last_run_at\b/)
 })

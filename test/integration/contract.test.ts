@@ -13,10 +13,10 @@ import { until } from '../support/until.ts'
 const DENIED = '42501'
 const uuid = expect.stringMatching(/^[0-9a-f-]{36}$/)
 
-const producing = ['request_override', 'revert_override', 'enqueue', 'create_campaign', 'schedule_timer']
-const operating = ['cancel', 'retry', 'pause', 'resume', 'why', 'reschedule_timer']
-const functionNames = [...producing, ...operating]
-const viewNames = ['runs', 'timers', 'schedules', 'queues', 'failures', 'stuck', 'workers', 'health']
+const producing = ['request_override', 'revert_override', 'enqueue', 'create_campaign', 'schedule_timer', 'refresh_table']
+const operating = ['cancel', 'retry', 'pause', 'resume', 'why', 'reschedule_timer', 'refresh_table']
+const functionNames = [...new Set([...producing, ...operating])]
+const viewNames = ['runs', 'timers', 'schedules', 'queues', 'failures', 'stuck', 'workers', 'health', 'refresh_plan']
 
 /** Group role → the functions and views it may use. `nobody` is a login that belongs to no group. */
 const may: Record<string, { call: string[]; read: string[] }> = {
@@ -27,6 +27,13 @@ const may: Record<string, { call: string[]; read: string[] }> = {
   nobody: { call: [], read: [] },
 }
 const roles = Object.keys(may)
+
+/** Three years out of nothing, for sqp.yearly_summary. */
+const YEARS = JSON.stringify({
+  source: 'sql',
+  query: `select make_date(2020 + n, 1, 1) as year_start, 'here' as marketplace, 1::bigint as asins, 2::bigint as impressions, 1::bigint as clicks,
+    0::bigint as cart_adds, 0::bigint as purchases from generate_series(1, 3) n`,
+})
 const groups = roles.filter(role => role !== 'nobody')
 
 let db: TestDatabase
@@ -45,12 +52,14 @@ beforeAll(async () => {
   const pending = await requestOverride(db.query, seeded)
   const [campaign] = await db.query<{ id: string }>(`select pawl.create_campaign(1, now() + interval '1 day') as id`)
   const [timer] = await db.query<{ id: string }>(`select id from campaign_timers where campaign_id = $1 and timer_type = 'START_CAMPAIGN'`, [campaign?.id])
+  await db.query(`update sqp.refresh_config set custom_sync_params = $1 where table_name = 'yearly_summary'`, [YEARS])
   calls = {
     request_override: { sql: 'pawl.request_override($1, $2)', values: [seeded.categoryId, seeded.userId], answer: expect.stringMatching(/^ovr_\d+$/) },
     revert_override: { sql: 'pawl.revert_override($1, $2)', values: [completed, seeded.userId], answer: expect.stringMatching(/^ovr_\d+$/) },
     enqueue: { sql: `pawl.enqueue('overrides.apply.dead', '{}')`, values: [], answer: uuid },
     create_campaign: { sql: 'pawl.create_campaign(1)', values: [], answer: uuid },
     schedule_timer: { sql: `pawl.schedule_timer($1, 'EXPIRE_CAMPAIGN', now() + interval '1 day')`, values: [campaign?.id], answer: uuid },
+    refresh_table: { sql: `pawl.refresh_table('yearly_summary')`, values: [], answer: expect.any(Number) },
     reschedule_timer: { sql: `pawl.reschedule_timer($1, now() + interval '2 days')`, values: [timer?.id], answer: true },
     cancel: { sql: 'pawl.cancel($1)', values: [pending], answer: true },
     retry: { sql: 'pawl.retry($1)', values: [pending], answer: true },
@@ -90,7 +99,8 @@ async function everything(): Promise<Record<string, unknown>> {
       (select count(*) from pgboss.job) as jobs, (select count(*) from pawl.paused_queues) as paused,
       (select count(*) from public.campaigns) as campaigns, (select md5(string_agg(t::text, '|' order by id)) from public.campaign_timers t) as timers,
       (select md5(string_agg(c::text, '|' order by run_id)) from pawl.checkpoints c) as runs,
-      (select last_value from public.category_override_operations_id_seq) as last_number`)
+      (select last_value from public.category_override_operations_id_seq) as last_number, (select last_value from pawl.refresh_runs_id_seq) as last_plan,
+      (select md5(string_agg(c::text, '|' order by id)) from sqp.refresh_config c) as configurations`)
   return row ?? {}
 }
 
@@ -124,7 +134,7 @@ describe('who may call', () => {
        where p.proname <> all ($2) group by role`,
       [[...groups.filter(role => role !== 'pawl_worker'), `pawl_test_nobody_${suffix}`], functionNames],
     )
-    const helpers = ['activity', 'lease_alive', 'queue_counts', 'schedule_rows', 'timer_error', 'waiting_jobs']
+    const helpers = ['activity', 'lease_alive', 'queue_counts', 'refresh_source', 'schedule_rows', 'timer_error', 'waiting_jobs']
     expect(Object.fromEntries(rows.map(row => [row.role, row.names]))).toEqual({ pawl_operator: helpers, pawl_observer: helpers })
   })
 })
@@ -139,10 +149,10 @@ describe('who may read', () => {
     }
   }
 
-  test('producers and strangers read no table and no view of pawl, public and pgboss; operators and observers only views', async () => {
+  test('producers and strangers read nothing; operators and observers views, the tables of sqp, and operators the limits they set', async () => {
     const relations = await db.query<{ name: string }>(
       `select format('%I.%I', n.nspname, c.relname) as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
-       where n.nspname in ('pawl', 'public', 'pgboss') and c.relkind in ('r', 'p', 'v', 'm') order by 1`,
+       where n.nspname in ('pawl', 'sqp', 'public', 'pgboss') and c.relkind in ('r', 'p', 'v', 'm') order by 1`,
     )
     expect(relations.length).toBeGreaterThan(20)
     const domainViews = ['v_category_override_summary', 'v_override_operation_history', 'mv_active_campaigns', 'mv_pending_timers'].map(
@@ -151,22 +161,24 @@ describe('who may read', () => {
     const readable = new Set([...viewNames.map(view => `pawl.${view}`), ...domainViews])
     for (const role of roles.filter(role => role !== 'pawl_worker')) {
       for (const { name } of relations) {
-        const allowed = (role === 'pawl_operator' || role === 'pawl_observer') && readable.has(name)
+        const allowed =
+          (role === 'pawl_operator' && name === 'pawl.refresh_limits') ||
+          ((role === 'pawl_operator' || role === 'pawl_observer') && (readable.has(name) || name.startsWith('sqp.')))
         expect([role, name, await as(role, `select 'read' as answer from ${name} limit 0`)]).toEqual([role, name, allowed ? 'nothing' : DENIED])
       }
     }
   })
 
-  test('only the worker role may write rows, and not even that one the kinds of runs, the effects of timers and the ledger of migrations', async () => {
+  test('only the worker role may write rows, and not even that one the kinds of runs, the effects of timers and the ledger of migrations; operators the limits of sources', async () => {
     const rows = await db.query(
       `select role, c.oid::regclass::text as name
        from unnest($1::text[]) role
        join pg_class c on c.relkind in ('r', 'p', 'v') and has_table_privilege(role, c.oid, 'insert, update, delete, truncate')
-       join pg_namespace n on n.oid = c.relnamespace and n.nspname in ('pawl', 'public', 'pgboss')
+       join pg_namespace n on n.oid = c.relnamespace and n.nspname in ('pawl', 'sqp', 'public', 'pgboss')
        where role <> 'pawl_worker' or c.oid in ('pawl.kinds'::regclass, 'pawl.timer_effects'::regclass, 'pawl.schema_migrations'::regclass)`,
       [[...groups, `pawl_test_nobody_${suffix}`]],
     )
-    expect(rows).toEqual([])
+    expect(rows).toEqual([{ role: 'pawl_operator', name: 'refresh_limits' }])
   })
 
   test('operators and observers see the same figures in pawl.health as the owner does', async () => {
@@ -186,6 +198,9 @@ test('a worker process that is nothing but a member of pawl_worker does the work
     const ended = `select from pawl.runs where run_id = $1 and state not in ('pending', 'running')`
     await until('the run has ended', async () => (await db.query(ended, [runId]))[0])
     expect(await db.query('select state, done, error from pawl.runs where run_id = $1', [runId])).toEqual([{ state: 'completed', done: 20, error: null }])
+    const [{ run } = { run: 0 }] = await db.query<{ run: number }>(`select pawl.refresh_table('yearly_summary') as run`)
+    const refreshed = `select state, inserted, error from pawl.refresh_plan where run = $1 and state not in ('ready', 'running')`
+    expect(await until('the table is refreshed', async () => (await db.query(refreshed, [run]))[0])).toEqual({ state: 'completed', inserted: 3, error: null })
     const [campaign] = await db.query<{ id: string }>('select pawl.create_campaign(1) as id')
     await until('the campaign runs', async () => (await db.query(`select from campaigns where id = $1 and status = 'RUNNING'`, [campaign?.id]))[0])
     await db.query(`select pawl.enqueue('maintenance.sweep', jsonb_build_object('schedule', key)) from pgboss.schedule`)

@@ -14,20 +14,41 @@ const rooms = ['src', 'workers', 'bin', 'bench']
 const LINES_MAX = 250
 
 /** Files whose whole meaning is in their text: no import but types and errors. */
-export const pureFiles = ['src/retry.ts', 'src/queues.ts', 'src/errors.ts', 'bin/table.ts']
+export const pureFiles = [
+  'src/retry.ts',
+  'src/queues.ts',
+  'src/errors.ts',
+  'bin/table.ts',
+  'bin/graph.ts',
+  'workers/refresh/source.ts',
+  'workers/refresh/names.ts',
+  'workers/refresh/sources/copy-text.ts',
+]
 
 /** drizzle-kit reads the schema by a pattern in drizzle.config.ts, so nothing needs to import it. */
 const readByTools = /^src\/schema\//
 
 /** Each outside thing, and the files that may touch it. `typesIn`: they may name its types, which leaves nothing behind at run time. */
 const owners: { thing: string; modules?: RegExp; uses?: RegExp; files: RegExp; typesIn?: RegExp; instead: string }[] = [
-  { thing: 'pg', modules: /^(pg|drizzle-orm\/node-postgres)$/, files: /^src\/database\.ts$/, instead: 'take a Query or a Database from src/database.ts' },
+  {
+    thing: 'pg',
+    modules: /^(pg|pg-copy-streams|drizzle-orm\/node-postgres)$/,
+    files: /^src\/database\.ts$/,
+    instead: 'take a Query or a Database from src/database.ts',
+  },
   {
     thing: 'pg-boss',
     modules: /^pg-boss$/,
-    files: /^src\/boss\.ts$/,
+    // A benchmark may measure pg-boss by itself.
+    files: /^(src\/boss|bench\/rivals)\.ts$/,
     typesIn: /^src\/(claims|daemon)\.ts$/,
     instead: 'enqueue through the functions of the database, or put what you need into src/boss.ts',
+  },
+  {
+    thing: 'DuckDB and BigQuery',
+    modules: /^(@duckdb|@google-cloud)\//,
+    files: /^workers\/refresh\/sources\//,
+    instead: 'read through a Source: workers/refresh/sources.ts opens them',
   },
   { thing: 'the environment', uses: /^process\.env$/, files: /^src\/config\.ts$/, instead: 'add the variable to src/config.ts and take a Config' },
   {

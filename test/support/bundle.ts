@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process'
-import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -9,12 +9,13 @@ import { systemClock } from '../../src/clock.ts'
 const checkout = fileURLToPath(new URL('../..', import.meta.url))
 const NOBODY = 65_534
 
-/** What the image holds, in a folder of its own with nothing else in it. Call `remove` when done. */
-export function buildBundle(): { folder: string; remove(): void } {
+/** What the image holds, in a folder of its own with nothing else in it but, with `modules`, the sources' libraries. Call `remove` when done. */
+export function buildBundle({ modules = false } = {}): { folder: string; remove(): void } {
   const built = spawnSync(process.execPath, [join(checkout, 'scripts', 'bundle.ts')], { encoding: 'utf8' })
   if (built.status !== 0) throw new Error(`the bundle was not built: ${built.stderr}`)
   const folder = mkdtempSync(join(tmpdir(), 'pawl-bundle-'))
   cpSync(join(checkout, 'dist'), folder, { recursive: true })
+  if (modules) symlinkSync(join(checkout, 'node_modules'), join(folder, 'node_modules'))
   chmodSync(folder, 0o755)
   return { folder, remove: () => rmSync(folder, { recursive: true, force: true }) }
 }

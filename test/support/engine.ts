@@ -42,6 +42,7 @@ const unmeasured: Metrics = { batches: () => {}, run: () => {}, rescue: () => {}
 /** What `handle` works with, on this database and lease; `changes` win. */
 export function handlerOptions(db: TestDatabase, lease: Lease, changes: Partial<HandlerOptions> = {}): HandlerOptions {
   return {
+    config: readConfig({ DATABASE_URL: db.url }),
     db,
     log: silent,
     clock: systemClock,

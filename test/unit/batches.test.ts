@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest'
 import { inBatches, patiently, type RunContext, type Step } from '../../src/batches.ts'
+import { readConfig } from '../../src/config.ts'
+import type { Database } from '../../src/database.ts'
 import { CheckpointLost, classify, PawlError } from '../../src/errors.ts'
 import { fakeClock } from '../support/engine.ts'
 import { silent } from '../support/postgres.ts'
@@ -18,23 +20,17 @@ function openRun(lanes: number[]) {
     return [...open].map(lane => ({ lane })) as never[]
   }
   const context: RunContext = {
+    config: readConfig({}),
     run: { runId: 'r1', kind: 'trial', subject: 'a trial', epoch: 1 },
-    db: {
-      query,
-      orm: undefined as never,
-      transact: () => Promise.reject(new Error('unused')),
-      counts: () => ({ total: 0, idle: 0, waiting: 0 }),
-      close: async () => {},
-    },
+    // Nothing else of it is used.
+    db: { query } as unknown as Database,
     log: silent,
     clock,
     drain: drain.signal,
     turn: turn.signal,
     committed: (step, milliseconds) => void steps.push({ ...step, milliseconds }),
   }
-  const fail = (...errors: Error[]) => {
-    failing = errors
-  }
+  const fail = (...errors: Error[]) => void (failing = errors)
   return { context, drain, turn, clock, open, steps, asked, fail }
 }
 

@@ -19,6 +19,7 @@ test('an empty environment gives every default, and nothing of this process leak
     databaseUrl: undefined,
     directUrl: undefined,
     replicaUrl: undefined,
+    sourceUrls: {},
     poolMax: 20,
     poolIdleMs: 30_000,
     poolLifeMs: 1_800_000,
@@ -33,6 +34,8 @@ test('an empty environment gives every default, and nothing of this process leak
     drainMs: 50_000,
     turnMs: 82_800_000,
     sliceMs: 50,
+    bigqueryEndpoint: undefined,
+    googleProject: undefined,
     httpHost: '0.0.0.0',
     httpPort: 9465,
     logLevel: 'info',
@@ -43,11 +46,13 @@ test('an empty environment gives every default, and nothing of this process leak
 
 test('an empty variable is an unset one', () => {
   const names = [
+    'BIGQUERY_EMULATOR_HOST',
     'DATABASE_URL',
     'DATABASE_DIRECT_URL',
     'DB_CONNECTION_LIMIT',
     'DB_QUERY_TIMEOUT',
     'DB_SSL_REJECT_UNAUTHORIZED',
+    'GOOGLE_CLOUD_PROJECT',
     'KUBERNETES_SERVICE_HOST',
     'NODE_ENV',
     'NO_COLOR',
@@ -67,6 +72,7 @@ test('given variables arrive, seconds as milliseconds', () => {
     DB_MAX_IDLE_TIME: '1',
     DB_MAX_LIFE_TIME: '2',
     DB_QUERY_TIMEOUT: '0',
+    GOOGLE_CLOUD_PROJECT: 'shop',
     PAWL_CONCURRENCY: '9',
     PAWL_DATA_DIR: '/data',
     PAWL_DRAIN_SECONDS: '3',
@@ -92,6 +98,7 @@ test('given variables arrive, seconds as milliseconds', () => {
     concurrency: 9,
     dataDir: '/data',
     drainMs: 3_000,
+    googleProject: 'shop',
     httpHost: '127.0.0.1',
     httpPort: 0,
     lanes: 16,
@@ -105,7 +112,15 @@ test('given variables arrive, seconds as milliseconds', () => {
   expect(readConfig({ DATABASE_URL: URL, DATABASE_DIRECT_URL: 'postgres://direct/app' }).directUrl).toBe('postgres://direct/app')
 })
 
+test('the emulator of BigQuery is written in four ways, and is one', () => {
+  for (const text of ['localhost:9050', 'http://localhost:9050', 'http://localhost:9050/', 'http://localhost:9050/bigquery/v2']) {
+    expect(readConfig({ BIGQUERY_EMULATOR_HOST: text }).bigqueryEndpoint).toBe('http://localhost:9050/bigquery/v2')
+  }
+  expect(readConfig({ BIGQUERY_EMULATOR_HOST: 'https://bq.test' }).bigqueryEndpoint).toBe('https://bq.test/bigquery/v2')
+})
+
 const bad: Record<string, string[]> = {
+  BIGQUERY_EMULATOR_HOST: [' ', 'http://', 'localhost:port', 'http://user:secret@localhost:9050', 'localhost:9050/other', 'localhost:9050?x=1'],
   DATABASE_URL: ['mysql://x/y', 'localhost:5432', ' postgres://x'],
   DATABASE_DIRECT_URL: ['http://x'],
   DATABASE_READ_REPLICA_URL: ['x'],

@@ -210,7 +210,7 @@ from (
   select c.run_id, c.kind, c.state, c.subject, m.moved_at as since,
     case
       when c.state = 'running' and not pawl.lease_alive(c.owner, interval '15 seconds') then 'its worker is silent and nobody has taken it over; is a worker running?'
-      when c.state = 'running' and m.moved_at < clock_timestamp() - interval '1 minute' then 'no batch has committed for a minute; look for locks: select * from pg_stat_activity where wait_event_type = ''Lock'''
+      when c.state = 'running' and m.moved_at < clock_timestamp() - k.quiet_time then 'no batch has committed for ' || k.quiet_time || '; look for locks: select * from pg_stat_activity where wait_event_type = ''Lock'''
       when c.state = 'pending' and p.queue is null and w.run_id is null and m.moved_at < clock_timestamp() - interval '1 minute'
         and not exists (select from pawl.waiting_jobs(c.run_id) j where j.start_after > clock_timestamp() - interval '1 minute')
         then 'no worker has opened it for a minute; are workers running, and have they free slots? select * from pawl.workers'
@@ -282,6 +282,26 @@ from (
   select 11, 'state log partitions', count(*) >= 2, format('%s months ahead', count(*))
   from generate_series(1, 3) ahead
   where to_regclass('public.campaign_state_log_y' || to_char((now() at time zone 'UTC') + make_interval(months => ahead), 'YYYY"m"MM')) is not null
+  union all
+  select 12, 'overdue refreshes', count(*) = 0, format('%s due for more than an hour and not under way', count(*))
+  from sqp.refresh_config c
+  where c.is_enabled and c.next_refresh_at < now() - interval '1 hour' and pawl.refresh_source(c.custom_sync_params) is not null
+    and not exists (select from pawl.refresh_steps s where s.config_id = c.id and s.outcome is null)
+    and not exists (select from pawl.paused_queues p where p.queue = 'refresh.load')
+    -- Skipped ones wait for their parent's next turn.
+    and coalesce((select s.outcome from pawl.refresh_steps s where s.config_id = c.id order by s.place desc limit 1), '') <> 'skipped'
+  union all
+  select 13, 'refresh sources', true, format('%s enabled tables have a source, %s have none and are never planned',
+    count(*) filter (where pawl.refresh_source(c.custom_sync_params) is not null), count(*) filter (where pawl.refresh_source(c.custom_sync_params) is null))
+  from sqp.refresh_config c where c.is_enabled
+  union all
+  select 14, 'refresh dependencies', count(*) = 0, coalesce('not registered: ' || string_agg(distinct named.name, ', '), 'all name a registered table')
+  from sqp.refresh_config c
+  cross join lateral unnest(c.dependencies) named (name)
+  where not exists (
+    select from sqp.refresh_config p
+    where named.name in (p.table_schema || '.' || p.table_name, case when p.table_schema = c.table_schema then p.table_name end)
+  )
   union all
   select 7, 'connections', a.connections < 0.9 * current_setting('max_connections')::integer,
     format('%s of %s', a.connections, current_setting('max_connections'))
@@ -531,9 +551,10 @@ declare
   run record;
   job record;
   pause record;
+  step record;
   alive bigint;
 begin
-  select r.*, c.waits_for, c.failures_max, c.cancel_requested_at, c.cancel_requested_by, c.owner, c.crashes, k.queue
+  select r.*, c.waits_for, c.failures_max, c.cancel_requested_at, c.cancel_requested_by, c.owner, c.crashes, k.queue, k.quiet_time
   into run
   from pawl.runs r
   join pawl.checkpoints c using (run_id)
@@ -545,8 +566,13 @@ begin
   if run.run_id is null then
     return format('There is no run "%s"; select run_id, subject from pawl.runs lists them.', why.run_id);
   end if;
+  select rs.cause, rs.waits_for_source, rs.source, l.concurrency into step
+  from pawl.refresh_steps rs left join pawl.refresh_limits l using (source)
+  where rs.run_id = why.run_id;
   if run.state = 'completed' then
     return format('Completed at %s with %s rows; nothing to do.', run.finished_at, run.done);
+  elsif step.cause is not null then
+    return format('Skipped at %s because %s. Mend that and select pawl.retry(%L); this one follows it.', run.finished_at, step.cause, pawl.refresh_culprit(step.cause));
   elsif run.state = 'cancelled' then
     return format('It was %s at %s, after %s rows, which stay; select pawl.retry(%L) goes on from there.', run.error, run.finished_at, run.done, run.run_id);
   elsif run.state = 'failed' then
@@ -556,7 +582,7 @@ begin
       return format('Running; %s asked to cancel it at %s, and it stops at its next batch edge.', run.cancel_requested_by, run.cancel_requested_at);
     elsif not pawl.lease_alive(run.owner, interval '10 seconds') then
       return format('Its worker %s has gone silent; another takes it over within seconds if one is running (select * from pawl.workers).', run.worker);
-    elsif run.updated_at < clock_timestamp() - interval '1 minute' then
+    elsif run.updated_at < clock_timestamp() - run.quiet_time then
       return format('Worker %s holds it, but no batch has committed since %s; look for locks: select * from pg_stat_activity where wait_event_type = ''Lock''.', run.worker, run.updated_at);
     end if;
     return format('Running on worker %s: %s of %s rows, %s rows/s, done %s; nothing to do.', run.worker, run.done, coalesce(run.total::text, '?'), run.rows_per_second, coalesce('at ' || run.eta, 'soon'));
@@ -564,6 +590,10 @@ begin
   select * into pause from pawl.paused_queues p where p.queue = run.queue;
   if found then
     return format('Waiting: queue %s was paused by %s at %s%s; select pawl.resume(%L) lets it go on.', run.queue, pause.paused_by, pause.paused_at, coalesce(' (' || pause.reason || ')', ''), run.queue);
+  end if;
+  if step.waits_for_source and exists (select from pawl.checkpoints w where w.run_id = run.waits_for and w.state in ('pending', 'running')) then
+    return format('Waiting: %s refreshes read from source %s, and its limit is %s; the most urgent goes on when one ends. update pawl.refresh_limits set concurrency = … where source = %L allows more.',
+      step.concurrency, step.source, step.concurrency, step.source);
   end if;
   if exists (select from pawl.checkpoints w where w.run_id = run.waits_for and w.state in ('pending', 'running')) then
     return format('Waiting for %s, which comes first; select pawl.why(%L) says where that one is.', run.waits_for, run.waits_for);
@@ -597,23 +627,25 @@ grant execute on function
   pawl.revert_override(text, bigint),
   pawl.enqueue(text, jsonb, integer, timestamptz, text),
   pawl.create_campaign(integer, timestamptz, boolean, boolean, jsonb, uuid),
-  pawl.schedule_timer(uuid, text, timestamptz, jsonb)
+  pawl.schedule_timer(uuid, text, timestamptz, jsonb),
+  pawl.refresh_table(text, text, boolean)
 to pawl_producer;
 --> statement-breakpoint
 grant execute on function
   pawl.cancel(text, text), pawl.retry(text), pawl.pause(text, text), pawl.resume(text), pawl.why(text),
-  pawl.reschedule_timer(uuid, timestamptz)
+  pawl.reschedule_timer(uuid, timestamptz),
+  pawl.refresh_table(text, text, boolean)
 to pawl_operator;
 --> statement-breakpoint
-grant select on pawl.runs, pawl.timers, pawl.schedules, pawl.queues, pawl.failures, pawl.workers, pawl.stuck, pawl.health to pawl_observer, pawl_operator;
+grant select on pawl.runs, pawl.timers, pawl.schedules, pawl.queues, pawl.failures, pawl.workers, pawl.stuck, pawl.health, pawl.refresh_plan to pawl_observer, pawl_operator;
 --> statement-breakpoint
 -- Used by the views; a view reads tables as its owner, but calls functions as its reader.
-grant execute on function pawl.queue_counts(), pawl.waiting_jobs(text), pawl.lease_alive(integer, interval), pawl.activity(), pawl.timer_error(uuid), pawl.schedule_rows() to pawl_observer, pawl_operator;
+grant execute on function pawl.queue_counts(), pawl.waiting_jobs(text), pawl.lease_alive(integer, interval), pawl.activity(), pawl.timer_error(uuid), pawl.schedule_rows(), pawl.refresh_source(jsonb) to pawl_observer, pawl_operator;
 --> statement-breakpoint
 -- Not the kinds: pawl.changed runs, as its owner, whatever function is named there. Nor the ledger of migrations.
 grant select on all tables in schema pawl to pawl_worker;
 --> statement-breakpoint
-grant insert, update, delete on pawl.leases, pawl.checkpoints, pawl.lanes, pawl.paused_queues to pawl_worker;
+grant insert, update, delete on pawl.leases, pawl.checkpoints, pawl.lanes, pawl.paused_queues, pawl.refresh_steps to pawl_worker;
 --> statement-breakpoint
 grant usage on all sequences in schema pawl to pawl_worker;
 --> statement-breakpoint
@@ -660,6 +692,24 @@ grant select, insert, update, delete on
 to pawl_worker;
 --> statement-breakpoint
 grant select on public.mv_active_campaigns, public.mv_pending_timers to pawl_worker, pawl_operator, pawl_observer;
+--> statement-breakpoint
+-- The worker writes the refreshed tables. Who refreshes tables elsewhere grants it the same there.
+grant usage on schema sqp to pawl_worker, pawl_operator, pawl_observer;
+--> statement-breakpoint
+grant select, insert, update, delete on all tables in schema sqp to pawl_worker;
+--> statement-breakpoint
+grant usage on all sequences in schema sqp to pawl_worker;
+--> statement-breakpoint
+grant execute on all routines in schema sqp to pawl_worker;
+--> statement-breakpoint
+grant usage, create on schema pawl_stage to pawl_worker;
+--> statement-breakpoint
+grant select on all tables in schema sqp to pawl_operator, pawl_observer;
+--> statement-breakpoint
+-- Not custom_sync_params: whoever writes that has the worker run a query of his.
+grant update (is_enabled, refresh_frequency_hours, priority, next_refresh_at, dependencies) on sqp.refresh_config to pawl_operator;
+--> statement-breakpoint
+grant select, insert, update, delete on pawl.refresh_limits to pawl_operator;
 --> statement-breakpoint
 -- pg-boss's own schema stands already; "pawl migrate up" grants this anew each time, as a newer pg-boss may bring new tables.
 grant usage on schema pgboss to pawl_worker;

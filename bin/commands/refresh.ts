@@ -1,0 +1,86 @@
+import type { Database } from '../../src/database.ts'
+import { type Graph, type GraphEdge, graphMermaid, type GraphNode, graphSvg, graphText } from '../graph.ts'
+import { answer, type Command, exitCodes, type Terminal, usageError, type Values, wordAt } from '../run.ts'
+import { table } from '../table.ts'
+import { connected } from './connect.ts'
+
+const USAGE =
+  'refresh run TABLE [--upstream stale|all|none] [--downstream]  |  refresh plan [RUN]  |  refresh graph [--format text|mermaid|svg]  |  refresh history [TABLE]'
+
+/** `pawl refresh …`: the contract's refresh_table, and a look at plans, order and history. */
+export const refresh: Command = {
+  usage: USAGE,
+  summary: 'refresh a table now; see the plan, the order, what past refreshes changed',
+  example: 'pawl refresh run weekly_summary --upstream all',
+  quiet: true,
+  options: { upstream: { type: 'string' }, downstream: { type: 'boolean' }, format: { type: 'string' } },
+  run: (terminal, values, words) =>
+    connected(terminal, async db => {
+      const verb = verbs[wordAt(words, 0, 'what to do', USAGE)]
+      if (verb === undefined) throw usageError(`refresh has no verb "${words[0]}"`, `usage: pawl ${USAGE}`)
+      await verb(db, terminal, values, words.slice(1))
+      return exitCodes.ok
+    }),
+}
+
+const drawings: Readonly<Record<string, (graph: Graph) => string>> = { text: graphText, mermaid: graphMermaid, svg: graphSvg }
+
+const verbs: Record<string, (db: Database, terminal: Terminal, values: Values, words: string[]) => Promise<void>> = {
+  async run(db, terminal, values, words) {
+    const [row] = await db.query<{ run: number }>('select pawl.refresh_table($1, $2, $3) as run', [
+      wordAt(words, 0, 'the table', USAGE),
+      values.upstream ?? 'stale',
+      values.downstream === true,
+    ])
+    answer(terminal, { refresh_run: row?.run }, `refresh run ${row?.run}\n  follow it with: pawl refresh plan ${row?.run}`)
+  },
+
+  async plan(db, terminal, _values, [number]) {
+    if (number !== undefined && !/^\d{1,18}$/.test(number)) throw usageError(`"${number}" is no refresh run`, 'a number, as "pawl refresh run" gives it')
+    const steps = await db.query<Record<string, unknown>>(
+      `select "table", state, waiting_for, source, inserted, updated, deleted, unchanged, error, run_id
+       from pawl.refresh_plan where run = coalesce($1::bigint, (select max(id) from pawl.refresh_runs)) order by urgency, run_id`,
+      [number ?? null],
+    )
+    const lines = steps.map(({ error, run_id: run, ...step }) => ({ ...step, run, note: error ?? '' }))
+    answer(terminal, { steps }, table(lines))
+  },
+
+  async graph(db, terminal, values) {
+    const draw = drawings[String(values.format ?? 'text')]
+    if (draw === undefined) throw usageError(`there is no format "${String(values.format)}"`, Object.keys(drawings).join(', '))
+    const graph = await readGraph(db)
+    answer(terminal, graph, draw(graph))
+  },
+
+  async history(db, terminal, _values, [name]) {
+    const attempts = await db.query(
+      `select refresh_started_at as started, table_schema || '.' || table_name as "table", status, rows_processed as rows, rows_inserted as inserted,
+         rows_updated as updated, rows_deleted as deleted, execution_time_ms as ms, error_message as note
+       from sqp.refresh_audit_log
+       where $1::text is null or $1 in (table_name, table_schema || '.' || table_name)
+       order by refresh_started_at desc, id desc limit 50`,
+      [name ?? null],
+    )
+    answer(terminal, { attempts }, table(attempts))
+  },
+}
+
+async function readGraph(db: Database): Promise<Graph> {
+  const nodes = await db.query<GraphNode>(
+    `select c.table_schema || '.' || c.table_name as "table", p.state,
+       coalesce('+' || p.inserted || ' ~' || p.updated || ' -' || p.deleted, case when c.is_enabled then '' else 'disabled' end) as changed
+     from sqp.refresh_config c
+     left join lateral (
+       select p.state, p.inserted, p.updated, p.deleted
+       from pawl.refresh_plan p where p."table" = c.table_schema || '.' || c.table_name order by p.run desc limit 1
+     ) p on true
+     order by c.id`,
+  )
+  const edges = await db.query<GraphEdge>(
+    `select p.table_schema || '.' || p.table_name as parent, c.table_schema || '.' || c.table_name as child, e.hard
+     from pawl.refresh_edges e join sqp.refresh_config p on p.id = e.parent_id join sqp.refresh_config c on c.id = e.child_id
+     order by p.id, c.id`,
+  )
+  return { nodes, edges }
+}

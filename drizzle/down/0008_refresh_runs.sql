@@ -1,0 +1,36 @@
+-- pawl:destructive
+-- Drops plans and runs of refreshes; the refreshed tables, their configuration and audit rows stay.
+drop view pawl.refresh_plan;
+drop function pawl.drop_refresh_staging();
+drop function pawl.widen_refreshed_table(text, text, text, text);
+drop function pawl.reopen_refresh(text, text);
+drop trigger refresh_limit_changed on pawl.refresh_limits;
+drop function pawl.refresh_limit_changed();
+drop function pawl.release_refresh_source(text, text);
+drop function pawl.release_refresh_children(text, text);
+drop function pawl.refresh_changed(text, text, text);
+drop function pawl.unstage_refresh(text);
+drop function pawl.stage_refresh(text, bigint);
+drop function pawl.finish_refresh(text, bigint, jsonb, text[]);
+drop function pawl.open_refresh_checkpoint(text, bigint);
+drop function pawl.advance_refresh(text, integer, bigint, jsonb, bigint, boolean);
+drop function pawl.restart_refresh(text, bigint);
+drop function pawl.remember_refresh(text, bigint, jsonb);
+drop function pawl.start_refresh(text, bigint);
+drop function pawl.refresh_table(text, text, boolean);
+drop function pawl.plan_refresh();
+drop function pawl.break_refresh_cycles(bigint);
+drop function pawl.add_refresh_run(timestamptz, text, integer[]);
+drop function pawl.refresh_order(integer[]);
+drop function pawl.refresh_culprit(text);
+drop function pawl.refresh_root(text);
+drop function pawl.refresh_ahead(text);
+drop function pawl.refresh_estimate(integer);
+drop function pawl.refresh_source(jsonb);
+drop table pawl.refresh_limits;
+drop table pawl.refresh_waits;
+drop table pawl.refresh_steps;
+drop table pawl.refresh_runs;
+delete from pawl.checkpoints where kind = 'refresh';
+delete from pawl.kinds where kind = 'refresh';
+drop schema pawl_stage cascade;
