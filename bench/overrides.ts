@@ -82,6 +82,7 @@ async function openWorker(db: Database, config: Config) {
     rescue() {},
   } as unknown as Metrics
   const handler = handle(applyOverride, {
+    config,
     db,
     log: openLog({ level: 'error', destination: 2 }),
     clock: systemClock,

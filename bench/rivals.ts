@@ -1,5 +1,7 @@
 import { Logger, run, runMigrations } from 'graphile-worker'
+import { PgBoss } from 'pg-boss'
 import { openBoss } from '../src/boss.ts'
+import { systemClock } from '../src/clock.ts'
 import type { Config } from '../src/config.ts'
 import type { Database } from '../src/database.ts'
 import { openLog } from '../src/log.ts'
@@ -71,5 +73,29 @@ export function graphile(url: string, db: Database): Contender {
       })
       return { stop: () => runner.stop() }
     },
+  }
+}
+
+/** pg-boss's own way, at its shortest interval: from the end of a job to the start of the one that depends on it. */
+export async function flowEdges(config: Config, levels: number): Promise<number[]> {
+  const boss = new PgBoss({ connectionString: config.directUrl ?? '', flowIntervalSeconds: 1, useListenNotify: true })
+  boss.on('error', () => {})
+  await boss.start()
+  try {
+    await boss.createQueue('bench.flow', { notify: true })
+    const times: { begun: number; ended: number }[] = []
+    const done = Promise.withResolvers<void>()
+    await boss.work('bench.flow', { batchSize: 1, pollingIntervalSeconds: 0.5, notifyPollingIntervalSeconds: 1 }, async () => {
+      const begun = systemClock.elapsed()
+      times.push({ begun, ended: systemClock.elapsed() })
+      if (times.length === levels + 1) done.resolve()
+    })
+    await boss.flow(
+      Array.from({ length: levels + 1 }, (_, level) => ({ ref: `n${level}`, name: 'bench.flow', ...(level === 0 ? {} : { dependsOn: [`n${level - 1}`] }) })),
+    )
+    await done.promise
+    return times.slice(1).map(({ begun }, place) => begun - (times[place]?.ended ?? begun))
+  } finally {
+    await boss.stop({ graceful: false })
   }
 }
