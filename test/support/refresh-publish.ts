@@ -34,7 +34,7 @@ export function betweenLookAndAct(options: HandlerOptions, act: (look: number) =
     const result = await options.db.transact(
       (query, copy) =>
         work((text, values) => {
-          compared ||= text.includes('pawl_action') || text.startsWith('analyze pawl_stage')
+          compared ||= text.includes('pawl_action') || text.includes('having count(*) > 1')
           return query(text, values)
         }, copy),
       given,

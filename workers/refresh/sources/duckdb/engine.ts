@@ -1,6 +1,8 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import type { DuckDBBlobVector, DuckDBConnection } from '@duckdb/node-api'
 import { messageOf, PawlError } from '../../../../src/errors.ts'
 import { literal } from '../../names.ts'
@@ -68,6 +70,8 @@ export async function openEngine(options: { memoryLimit?: string | undefined; th
 
   const rows: Engine['rows'] = (sql, signal) => use(signal, async connection => (await connection.runAndReadAll(sql)).getRowsJson()) as Promise<never[]>
   await rows(`set global TimeZone = 'UTC'`)
+  // Or each chunk reads the file's footer again.
+  await rows('set global parquet_metadata_cache = true')
   return {
     folder,
     rows,
@@ -76,6 +80,7 @@ export async function openEngine(options: { memoryLimit?: string | undefined; th
         const chunk = await (await connection.stream(sql)).fetchChunk()
         const count = Number(chunk?.getColumnVector(0).getItem(0) ?? 0)
         const bytes = (chunk?.getColumnVector(1) as DuckDBBlobVector | undefined)?.getItemBytes(0)
+        collectNowAndThen()
         return { rows: count, bytes: bytes ?? undefined }
       }),
     async fence(files) {
@@ -105,6 +110,23 @@ async function load() {
       cause: error,
     })
   }
+}
+
+let collect: (() => void) | undefined
+let blocks = 0
+const BLOCKS_A_COLLECTION = 8
+
+/**
+ * DuckDB frees a result when JavaScript's handle of it is collected, and V8 sees the handle's few bytes, not the megabytes behind it: left to
+ * itself it lets a hundred of them stand. So every eighth block asks for a collection, which takes some 20 ms of the 300 they took to read.
+ */
+function collectNowAndThen(): void {
+  if (++blocks % BLOCKS_A_COLLECTION !== 0) return
+  if (collect === undefined) {
+    setFlagsFromString('--expose-gc')
+    collect = runInNewContext('gc') as () => void
+  }
+  collect()
 }
 
 let folders = 0
