@@ -1,37 +1,20 @@
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { upgrade } from '../bin/commands/migrate.ts'
 import { systemClock } from '../src/clock.ts'
-import { type Config, readConfig } from '../src/config.ts'
-import { connectDirect, type Database, openDatabase } from '../src/database.ts'
-import { type EmbeddedServer, startEmbedded } from '../src/embedded.ts'
+import type { Database } from '../src/database.ts'
 import { openLog } from '../src/log.ts'
 import type { Metrics } from '../src/metrics.ts'
 import { handle } from '../src/worker.ts'
 import { applyOverride } from '../workers/overrides/apply.ts'
 import { median, rounded, say, watchMachine } from './report.ts'
+import { type BenchStage, openBenchStage } from './stage.ts'
 
 /**
  * Pawl's override, every batch fenced, checkpointed and durable, against one single UPDATE of the same rows: same table, same
  * indexes and references, interleaved in one run, median of the pair ratios. Each result is checked before its time counts.
  */
 export async function overrides({ quick }: { quick: boolean }): Promise<Record<string, unknown>> {
-  const log = openLog({ level: 'silent' })
-  const settings = {
-    fsync: 'on',
-    synchronous_commit: 'on',
-    full_page_writes: 'on',
-    shared_buffers: '2GB',
-    max_wal_size: '8GB',
-    checkpoint_timeout: '30min',
-    autovacuum: 'off',
-  }
-  const server = await startEmbedded({ log, ephemeral: true, settings })
-  const config = readConfig({ DATABASE_URL: server.url })
-  await upgrade(config, log)
-  const db = openDatabase({ ...config, queryTimeoutMs: 0 }, log, { max: 6 })
-  const bench = { db, work: await openWorker(db, config) }
-  const machine = watchMachine(postmasterOf(server))
+  const stage = await openBenchStage()
+  const bench = { db: stage.db, work: openWorker(stage) }
+  const machine = watchMachine(stage.postmaster)
   try {
     const rows = quick ? 100_000 : 1_000_000
     const large = await seed(bench.db, rows)
@@ -55,22 +38,15 @@ export async function overrides({ quick }: { quick: boolean }): Promise<Record<s
       verified: true,
     }
   } finally {
-    await bench.work.close()
-    await db.close()
-    await server.stop()
+    await stage.close()
   }
 }
 
-type Bench = { db: Database; work: Awaited<ReturnType<typeof openWorker>> }
+type Bench = { db: Database; work: ReturnType<typeof openWorker> }
 type Category = { id: number; user: number; rows: number }
 
 /** The real engine and the real domain in this process; only pg-boss's claim loop is left out. */
-async function openWorker(db: Database, config: Config) {
-  const connection = await connectDirect(config, 'bench lease')
-  const [lease] = await connection.query<{ id: number }>(
-    `insert into pawl.leases (name, host, pid, version, queues) values ('bench', 'bench', 0, 'bench', '{}') returning id`,
-  )
-  await connection.query('select pg_advisory_lock(1885435756, $1)', [lease?.id])
+function openWorker({ db, config, lease }: BenchStage) {
   let batchMs: number[] = []
   let enough = { batches: Number.POSITIVE_INFINITY, reached: new AbortController() }
   const metrics = {
@@ -92,7 +68,7 @@ async function openWorker(db: Database, config: Config) {
     sliceMs: config.sliceMs,
     leaseMs: 3_600_000,
     turnMs: 3_600_000,
-    lease: () => lease?.id,
+    lease: () => lease,
     held: new Set(),
     onPaused() {},
   })
@@ -108,7 +84,6 @@ async function openWorker(db: Database, config: Config) {
       if (!expected.includes(String(settlement.output.outcome))) throw new Error(`the run ended as ${JSON.stringify(settlement)}`)
       return { rate: rows / seconds, batchMs }
     },
-    close: () => connection.close(),
   }
 }
 
@@ -243,8 +218,4 @@ async function sampleBatches({ db, work }: Bench, category: Category): Promise<n
     await db.query('select pawl.cancel($1)', [id])
   }
   return all
-}
-
-function postmasterOf(server: EmbeddedServer): number {
-  return Number(readFileSync(join(server.dataDir, 'postmaster.pid'), 'utf8').split('\n')[0])
 }

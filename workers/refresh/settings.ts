@@ -50,7 +50,7 @@ const common = {
   allow_rewrite: z.boolean().default(false),
   /** Tables of one plan with the same group are published in one transaction. Read by the planner. */
   publish_group: z.string().min(1).max(100).optional(),
-  chunk_bytes: z.int().min(1_000).max(64_000_000).default(3_000_000),
+  chunk_bytes: z.int().min(1_000).max(64_000_000).default(2_500_000),
 }
 
 const settings = z

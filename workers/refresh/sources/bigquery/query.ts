@@ -16,7 +16,7 @@ export const bigquerySettings = z.strictObject({
   /** A query that would read more is refused before it runs. */
   maximum_bytes_billed: z.int().positive().optional(),
   job_timeout_seconds: z.int().positive().optional(),
-  page_rows: z.int().min(1).max(100_000).default(20_000),
+  page_rows: z.int().min(1).max(100_000).default(5_000),
   /** `dataset` or `project.dataset`: the result is written into a table there, and read from it. Give it a default expiration. */
   staging_dataset: z
     .string()

@@ -72,6 +72,8 @@ export async function openEngine(options: { memoryLimit?: string | undefined; th
   await rows(`set global TimeZone = 'UTC'`)
   // Or each chunk reads the file's footer again.
   await rows('set global parquet_metadata_cache = true')
+  // The kernel keeps the file's pages; a copy of them of DuckDB's own filled its memory up to the limit.
+  await rows('set global enable_external_file_cache = false')
   return {
     folder,
     rows,
@@ -114,11 +116,11 @@ async function load() {
 
 let collect: (() => void) | undefined
 let blocks = 0
-const BLOCKS_A_COLLECTION = 8
+const BLOCKS_A_COLLECTION = 6
 
 /**
  * DuckDB frees a result when JavaScript's handle of it is collected, and V8 sees the handle's few bytes, not the megabytes behind it: left to
- * itself it lets a hundred of them stand. So every eighth block asks for a collection, which takes some 20 ms of the 300 they took to read.
+ * itself it lets a hundred of them stand. So every sixth block asks for a collection, which takes some 20 ms of the 200 they took to read.
  */
 function collectNowAndThen(): void {
   if (++blocks % BLOCKS_A_COLLECTION !== 0) return
