@@ -390,6 +390,7 @@ declare
   step pawl.refresh_steps;
   config sqp.refresh_config;
   most integer;
+  reading bigint;
   ahead text;
 begin
   select * into step from pawl.refresh_steps s where s.run_id = p_run_id;
@@ -409,16 +410,10 @@ begin
   select l.concurrency into most from pawl.refresh_limits l where l.source = step.source;
   if found then
     perform pg_advisory_xact_lock(hashtext('pawl.refresh_source'), hashtext(step.source));
-    if (
-      select count(*)
-      from pawl.refresh_steps s join pawl.checkpoints c using (run_id)
-      where s.source = step.source and s.outcome is null and s.run_id <> p_run_id and c.state = 'running' and s.source_epoch = c.epoch
-    ) >= most then
-      select s.run_id into ahead
-      from pawl.refresh_steps s join pawl.checkpoints c using (run_id)
-      where s.source = step.source and s.outcome is null and s.run_id <> p_run_id and c.state = 'running' and s.source_epoch = c.epoch
-      order by c.opened_at
-      limit 1;
+    select count(*), (array_agg(s.run_id order by c.opened_at))[1] into reading, ahead
+    from pawl.refresh_steps s join pawl.checkpoints c using (run_id)
+    where s.source = step.source and s.outcome is null and s.run_id <> p_run_id and c.state = 'running' and s.source_epoch = c.epoch;
+    if reading >= most then
       perform pawl.park(p_run_id, p_epoch, ahead);
       update pawl.refresh_steps set waits_for_source = true where refresh_steps.run_id = p_run_id;
       return jsonb_build_object('outcome', 'waits', 'for', ahead);

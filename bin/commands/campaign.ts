@@ -1,8 +1,7 @@
 import { isTimerType, timerTypes } from '../../workers/campaigns/states.ts'
-import { answer, type Command, exitCodes, jsonOption, type Terminal, usageError, type Values, wordAt } from '../run.ts'
+import { answer, type Command, jsonOption, usageError, wordAt } from '../run.ts'
 import { table } from '../table.ts'
-import { connected } from './connect.ts'
-import type { Database } from '../../src/database.ts'
+import { byVerb, type Verb } from './connect.ts'
 
 const USAGE =
   'campaign create --hours N [--start TIME] [--no-close] [--no-rewards] [--metadata JSON] [--id UUID]  |  campaign timers [CAMPAIGN]' +
@@ -23,16 +22,10 @@ export const campaign: Command = {
     payload: { type: 'string' },
     id: { type: 'string' },
   },
-  run: (terminal, values, words) =>
-    connected(terminal, async db => {
-      const verb = verbs[wordAt(words, 0, 'what to do', USAGE)]
-      if (verb === undefined) throw usageError(`campaign has no verb "${words[0]}"`, `usage: pawl ${USAGE}`)
-      await verb(db, terminal, values, words.slice(1))
-      return exitCodes.ok
-    }),
+  run: (...given) => byVerb('campaign', USAGE, verbs)(...given),
 }
 
-const verbs: Record<string, (db: Database, terminal: Terminal, values: Values, words: string[]) => Promise<void>> = {
+const verbs: Readonly<Record<string, Verb>> = {
   async create(db, terminal, values) {
     const hours = Number(values.hours)
     if (values.hours === undefined || !Number.isSafeInteger(hours)) throw usageError('--hours must be a whole number', `usage: pawl ${USAGE}`)

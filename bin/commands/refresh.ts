@@ -1,8 +1,8 @@
 import type { Database } from '../../src/database.ts'
 import { type Graph, type GraphEdge, graphMermaid, type GraphNode, graphSvg, graphText } from '../graph.ts'
-import { answer, type Command, exitCodes, type Terminal, usageError, type Values, wordAt } from '../run.ts'
+import { answer, type Command, usageError, wordAt } from '../run.ts'
 import { table } from '../table.ts'
-import { connected } from './connect.ts'
+import { byVerb, type Verb } from './connect.ts'
 
 const USAGE =
   'refresh run TABLE [--upstream stale|all|none] [--downstream]  |  refresh plan [RUN]  |  refresh graph [--format text|mermaid|svg]  |  refresh history [TABLE]'
@@ -14,18 +14,12 @@ export const refresh: Command = {
   example: 'pawl refresh run weekly_summary --upstream all',
   quiet: true,
   options: { upstream: { type: 'string' }, downstream: { type: 'boolean' }, format: { type: 'string' } },
-  run: (terminal, values, words) =>
-    connected(terminal, async db => {
-      const verb = verbs[wordAt(words, 0, 'what to do', USAGE)]
-      if (verb === undefined) throw usageError(`refresh has no verb "${words[0]}"`, `usage: pawl ${USAGE}`)
-      await verb(db, terminal, values, words.slice(1))
-      return exitCodes.ok
-    }),
+  run: (...given) => byVerb('refresh', USAGE, verbs)(...given),
 }
 
 const drawings: Readonly<Record<string, (graph: Graph) => string>> = { text: graphText, mermaid: graphMermaid, svg: graphSvg }
 
-const verbs: Record<string, (db: Database, terminal: Terminal, values: Values, words: string[]) => Promise<void>> = {
+const verbs: Readonly<Record<string, Verb>> = {
   async run(db, terminal, values, words) {
     const [row] = await db.query<{ run: number }>('select pawl.refresh_table($1, $2, $3) as run', [
       wordAt(words, 0, 'the table', USAGE),

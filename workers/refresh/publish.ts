@@ -4,7 +4,7 @@ import { codeOf, FENCE_SQLSTATE, messageOf } from '../../src/errors.ts'
 import { applySql } from './difference.ts'
 import { judge, type Judged, StagedRowsLost } from './judge.ts'
 import { LONG_MS } from './stage.ts'
-import { createStaging, describeQuery, dropStaging, stagingOf } from './staging.ts'
+import { createStaging, describeQuery, dropStaging, fillSql, stagingOf } from './staging.ts'
 import { readTarget } from './target.ts'
 import { type Prepared, prepared, type StepRow } from './step.ts'
 import { quoted } from './names.ts'
@@ -127,8 +127,7 @@ async function stageLate(query: Query, context: RunContext, step: Prepared, text
   const columns = await describeQuery(context.db, step.name, filled)
   const staging = stagingOf(step, columns, await readTarget(query, step.schema, step.table, step.settings.key))
   await createStaging(query, staging)
-  const names = staging.columns.map(({ name }) => quoted(name)).join(', ')
-  await query(`insert into ${staging.relation} (${names}) select ${names} from (${filled}\n) q`, [])
+  await query(fillSql(staging, filled), [])
 }
 
 async function leave({ db, log }: RunContext, { step, staging, counts, warnings }: Judged): Promise<void> {

@@ -11,6 +11,11 @@ import { windowOf } from './window.ts'
 /** Tries of a source that is out of reach, over about two minutes, before it counts as a failure of the refresh. */
 const TRIES_MAX = 10
 
+/** The reading can't be gone on with, because what it reads has changed or is gone; another one can begin. */
+export function isStale(error: unknown): error is PawlError {
+  return error instanceof PawlError && (error.code === 'refresh.source_expired' || error.code === 'refresh.source_changed')
+}
+
 /** Opens the step's source. Passing errors are waited out for a while; then they fail the attempt, which pg-boss brings again later. */
 export async function openSource(context: RunContext, step: Prepared, lanes: number): Promise<Extraction> {
   const { settings } = step
@@ -56,8 +61,7 @@ async function persistently<Result>({ log, clock, drain }: RunContext, step: Pre
     try {
       return await work()
     } catch (error) {
-      const begins = error instanceof PawlError && /^refresh\.source_(expired|changed)$/.test(error.code)
-      if (begins || drain.aborted || classify(error) !== 'transient') throw error
+      if (isStale(error) || drain.aborted || classify(error) !== 'transient') throw error
       // Without its code, which would have the engine wait for ever as it does for the database.
       if (attempt === TRIES_MAX) throw new Error(`the source of ${step.name} failed ${attempt} times in a row, the last: ${messageOf(error)}`)
       const waitMs = backoffMs(attempt, 200, 30_000)

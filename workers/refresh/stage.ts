@@ -3,9 +3,9 @@ import { cutLanes } from '../../src/checkpoint.ts'
 import { PawlError } from '../../src/errors.ts'
 import { settleDrift } from './drift.ts'
 import type { Cursor, Extraction } from './source.ts'
-import { openSource } from './sources.ts'
+import { isStale, openSource } from './sources.ts'
 import type { Prepared } from './step.ts'
-import { countRows, createStaging, describeQuery, dropStaging, type Staging, stagingAsMade, stagingNames, stagingOf } from './staging.ts'
+import { countRows, createStaging, describeQuery, dropStaging, fillSql, type Staging, stagingAsMade, stagingNames, stagingOf } from './staging.ts'
 import { quoted } from './names.ts'
 import { readTarget } from './target.ts'
 import { putWindow } from './sources/window.ts'
@@ -28,7 +28,7 @@ export async function stage(context: RunContext, step: Prepared, lanes: number):
       if (ending !== 'finished' || (await isWhole(context, step))) return ending
       context.log.warn({ extraction: step.extraction }, 'staged rows were lost, reading again')
     } catch (error) {
-      if (!(error instanceof PawlError) || (error.code !== 'refresh.source_expired' && error.code !== 'refresh.source_changed')) throw error
+      if (!isStale(error)) throw error
       context.log.warn({ extraction: step.extraction, reason: error.message }, 'source can not be gone on with, reading again')
     }
     if (restarts === RESTARTS_MAX) throw new Error(`${step.name} could not be read in one piece, ${RESTARTS_MAX + 1} times`)
@@ -57,11 +57,7 @@ async function stageQuery(context: RunContext, step: Prepared, text: string): Pr
       async on => {
         const [held] = await on<{ finished: boolean }>('select * from pawl.hold($1, $2, $3)', [run.runId, lane, run.epoch])
         if (held?.finished !== false) return { batches: 0, rows: 0, finished: true, stop: null }
-        const names = staging.columns.map(({ name }) => quoted(name)).join(', ')
-        const [counted] = await on<{ rows: number }>(
-          `with staged as (insert into ${staging.relation} (${names}) select ${names} from (${query}\n) q returning 1) select count(*) as rows from staged`,
-          [],
-        )
+        const [counted] = await on<{ rows: number }>(`with staged as (${fillSql(staging, query)} returning 1) select count(*) as rows from staged`, [])
         const rows = counted?.rows ?? 0
         const [answer] = await on<{ stop: Step['stop'] }>(`select pawl.advance_refresh($1, $2, $3, '{}', $4, true) as stop`, [run.runId, lane, run.epoch, rows])
         return { batches: 1, rows, finished: true, stop: answer?.stop ?? null }

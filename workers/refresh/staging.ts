@@ -41,6 +41,12 @@ export async function createStaging(query: Query, { relation, columns }: Staging
   await query(`create unlogged table ${relation} (${columns.map(columnSql).join(', ')}) with (autovacuum_enabled = false)`)
 }
 
+/** The statement that stages the rows of a query, which never leave the server. */
+export function fillSql({ relation, columns }: Staging, query: string): string {
+  const names = columns.map(({ name }) => quoted(name)).join(', ')
+  return `insert into ${relation} (${names}) select ${names} from (${query}\n) q`
+}
+
 function columnSql({ name, type, collation }: Staging['columns'][number]): string {
   return `${quoted(name)} ${type}${typeof collation === 'string' ? ` collate ${collation}` : ''}`
 }
