@@ -22,6 +22,9 @@ const emulator = z.string().transform((text, context) => {
   return z.NEVER
 })
 
+/** Relative paths would depend on where someone stood when starting a worker. */
+const storePlace = z.string().regex(/^(\/|s3:\/\/[^/]+(\/.*)?$)/, 'must be an absolute path or s3://bucket/prefix')
+
 /** Every variable Pawl reads, with its default. Names without `PAWL_` are those of the source documents. */
 const environment = z.object({
   BIGQUERY_EMULATOR_HOST: emulator.optional(),
@@ -45,6 +48,10 @@ const environment = z.object({
   PAWL_LEASE_SECONDS: wholeNumber(10, 2, DAY_SECONDS),
   PAWL_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
   PAWL_MIGRATIONS_DIR: z.string().optional(),
+  PAWL_REPLICA_WAIT_MS: wholeNumber(5_000),
+  PAWL_REPORT_STORE: storePlace.optional(),
+  PAWL_REPORT_URL: z.url({ protocol: /^https?$/, error: 'must be an http or https URL' }).optional(),
+  PAWL_S3_PATH_STYLE: flag(false),
   PAWL_SLICE_MS: wholeNumber(50, 0, 1000),
   PAWL_TURN_SECONDS: wholeNumber(23 * 3600, 1, DAY_SECONDS),
   PAWL_WORKER_NAME: z.string().optional(),
@@ -57,6 +64,14 @@ export type Config = Readonly<{
   /** For LISTEN, session locks and migrations; must reach PostgreSQL without a transaction pooler. */
   directUrl: string | undefined
   replicaUrl: string | undefined
+  /** How long a reader waits for the replica to have what was committed before; then it reads from the primary. */
+  replicaWaitMs: number
+  /** Where reports are kept: an absolute path, or `s3://bucket/prefix`. Undefined: no report can be executed. */
+  reportStore: string | undefined
+  /** What comes before a report's key in its URL, where people reach the store through a web server. */
+  reportUrl: string | undefined
+  /** Whether S3 is asked for `host/bucket/key` (MinIO and its kin) instead of `bucket.host/key`. */
+  s3PathStyle: boolean
   /** Databases that refreshes read from, by the name their settings use: `PAWL_SOURCE_SALES` is `sales`. */
   sourceUrls: Readonly<Record<string, string>>
   /** Where a BigQuery emulator answers, as `http://host:port/bigquery/v2`; undefined means Google's own. */
@@ -104,6 +119,10 @@ export function readConfig(env: Record<string, string | undefined> = process.env
     databaseUrl: e.DATABASE_URL,
     directUrl: e.DATABASE_DIRECT_URL ?? e.DATABASE_URL,
     replicaUrl: e.DATABASE_READ_REPLICA_URL,
+    replicaWaitMs: e.PAWL_REPLICA_WAIT_MS,
+    reportStore: e.PAWL_REPORT_STORE,
+    reportUrl: e.PAWL_REPORT_URL,
+    s3PathStyle: e.PAWL_S3_PATH_STYLE,
     sourceUrls: sourceUrls(given),
     bigqueryEndpoint: e.BIGQUERY_EMULATOR_HOST,
     googleProject: e.GOOGLE_CLOUD_PROJECT,
