@@ -158,13 +158,25 @@ export type Reader = {
   close(): Promise<void>
 }
 
-/** Connects to `url` for reading. With `snapshot` (of `pg_export_snapshot`), it sees exactly what the exporting reader sees. */
-export async function openReader(config: Config, url: string, name: string, snapshot?: string): Promise<Reader> {
-  const client = new pg.Client(connectionOptions(url, config, name))
+/**
+ * Connects to `url` for reading. With `snapshot` (of `pg_export_snapshot`), it sees exactly what the exporting reader sees. `beforeSnapshot`
+ * is asked to the end before the transaction begins; the connection and each of its queries must answer within `answerMs`.
+ */
+export async function openReader(
+  config: Config,
+  url: string | undefined,
+  name: string,
+  snapshot?: string,
+  options?: { answerMs: number; beforeSnapshot: (query: Query) => Promise<void> },
+): Promise<Reader> {
+  if (url === undefined) throw noDatabase()
+  const { answerMs, beforeSnapshot } = options ?? {}
+  const client = new pg.Client({ ...connectionOptions(url, config, name), ...(answerMs === undefined ? {} : { connectionTimeoutMillis: answerMs }) })
   // A reader that dies between two statements is noticed by the next one.
   client.on('error', () => {})
   try {
     await client.connect()
+    await beforeSnapshot?.((text, values) => client.query({ text, values, query_timeout: answerMs } as pg.QueryConfig).then(rowsOf) as Promise<never[]>)
     await client.query('begin transaction isolation level repeatable read, read only')
     if (snapshot !== undefined) await client.query(`set transaction snapshot '${snapshot.replaceAll("'", '')}'`)
   } catch (error) {

@@ -52,7 +52,7 @@ const TRANSIENT_SYSTEM = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMED
 
 /** What node-postgres says, without a code, when the socket dies under it. */
 const TRANSIENT_MESSAGE =
-  /connection terminated|connection ended|client has encountered a connection error|timeout exceeded when trying to connect|query read timeout|client was closed|cannot use a pool after calling end/i
+  /connection terminated|connection ended|client has encountered a connection error|timeout exceeded when trying to connect|timeout expired|query read timeout|client was closed|cannot use a pool after calling end/i
 
 /** The SQLSTATE or system code of `error`, looking through one level of `cause` (drizzle wraps what pg threw). */
 export function codeOf(error: unknown): string | undefined {

@@ -79,6 +79,7 @@ const lostConnections = [
   'Connection terminated due to connection timeout',
   'Client has encountered a connection error and is not queryable',
   'timeout exceeded when trying to connect',
+  'timeout expired',
   'Query read timeout',
   'Client was closed and is not queryable',
   'Cannot use a pool after calling end on the pool',
