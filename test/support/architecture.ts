@@ -21,7 +21,10 @@ export const pureFiles = [
   'bin/table.ts',
   'bin/graph.ts',
   'workers/refresh/source.ts',
-  'workers/refresh/names.ts',
+  'src/names.ts',
+  'workers/reports/document.ts',
+  'workers/reports/copy-rows.ts',
+  'workers/reports/csv-rows.ts',
   'workers/refresh/sources/copy-text.ts',
 ]
 
@@ -50,6 +53,7 @@ const owners: { thing: string; modules?: RegExp; uses?: RegExp; files: RegExp; t
     files: /^workers\/refresh\/sources\//,
     instead: 'read through a Source: workers/refresh/sources.ts opens them',
   },
+  { thing: 'S3', modules: /^@aws-sdk\//, files: /^src\/store\//, instead: 'open a Store: src/store.ts' },
   { thing: 'the environment', uses: /^process\.env$/, files: /^src\/config\.ts$/, instead: 'add the variable to src/config.ts and take a Config' },
   {
     thing: "the machine's clock",

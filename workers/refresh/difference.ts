@@ -1,4 +1,4 @@
-import { quoted } from './names.ts'
+import { quoted } from '../../src/names.ts'
 
 /** What the difference between staged rows and the table is made of; all names as they are, unquoted. */
 export type Comparison = {

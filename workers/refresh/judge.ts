@@ -5,7 +5,7 @@ import { type Comparison, differenceSql } from './difference.ts'
 import { checkQuality } from './quality.ts'
 import { countRows, type Staging, stagingAsMade } from './staging.ts'
 import type { Prepared } from './step.ts'
-import { quoted } from './names.ts'
+import { quoted } from '../../src/names.ts'
 import { readTarget, type Target } from './target.ts'
 import { type Window, windowOf, withinSql } from './window.ts'
 

@@ -7,7 +7,7 @@ import { LONG_MS } from './stage.ts'
 import { createStaging, describeQuery, dropStaging, fillSql, stagingOf } from './staging.ts'
 import { readTarget } from './target.ts'
 import { type Prepared, prepared, type StepRow } from './step.ts'
-import { quoted } from './names.ts'
+import { quoted } from '../../src/names.ts'
 import { putWindow } from './sources/window.ts'
 import { windowOf } from './window.ts'
 

@@ -1,7 +1,7 @@
 import type { Query } from '../../src/database.ts'
 import { codeOf, messageOf, PawlError } from '../../src/errors.ts'
 import type { QualityCheck } from './settings.ts'
-import { quoted } from './names.ts'
+import { quoted } from '../../src/names.ts'
 
 /** What the staged rows are and would do: what the checks measure. */
 export type Staged = { table: string; configId: number; auditId: number; relation: string; rows: number; deleted: number; targetRows: number }

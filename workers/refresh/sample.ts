@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { literal } from './names.ts'
+import { literal } from '../../src/names.ts'
 import { type Engine, openEngine } from './sources/duckdb/engine.ts'
 
 const FILES = ['asin_performance_data.parquet', 'search_query_performance.parquet', 'daily_sqp_data.csv'] as const

@@ -1,7 +1,7 @@
 import type { Database, Query } from '../../src/database.ts'
 import { codeOf, messageOf, PawlError } from '../../src/errors.ts'
 import type { Column } from './source.ts'
-import { quoted } from './names.ts'
+import { quoted } from '../../src/names.ts'
 import type { Prepared } from './step.ts'
 import type { Target } from './target.ts'
 

@@ -1,6 +1,6 @@
 import type { Query } from '../../src/database.ts'
 import { PawlError } from '../../src/errors.ts'
-import { quoted } from './names.ts'
+import { quoted } from '../../src/names.ts'
 import type { Column } from './source.ts'
 
 /** `computed`: the table gives it its values itself, nobody else may. `collation`: where it is not that of its type, quoted. */

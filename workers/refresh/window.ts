@@ -1,6 +1,6 @@
 import type { Clock } from '../../src/clock.ts'
 import type { Prepared } from './step.ts'
-import { literal, quoted } from './names.ts'
+import { literal, quoted } from '../../src/names.ts'
 
 /** The range that a `window` refresh replaces, both ends included, as PostgreSQL writes such values. */
 export type Window = { column: string; from: string; to: string }

@@ -3,7 +3,7 @@ import type { Reader } from '../../../src/database.ts'
 import { PawlError } from '../../../src/errors.ts'
 import type { Chunk, Column, Extraction, Source, SourceContext } from '../source.ts'
 import { type Connections, connect } from './postgres/connection.ts'
-import { quoted } from '../names.ts'
+import { quoted } from '../../../src/names.ts'
 import { between, cutRange, type KeyColumn, positionAt } from './postgres/keyset.ts'
 import { putWindow } from './window.ts'
 

@@ -1,5 +1,5 @@
 import { PawlError } from '../../../src/errors.ts'
-import { literal } from '../names.ts'
+import { literal } from '../../../src/names.ts'
 
 /** Puts the bounds of the window, as quoted literals, where a query has `{window_from}` and `{window_to}`, with or without quotes of its own. */
 export function putWindow(query: string, window: { from: string; to: string } | undefined): string {

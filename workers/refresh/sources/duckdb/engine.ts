@@ -5,7 +5,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { DuckDBBlobVector, DuckDBConnection } from '@duckdb/node-api'
 import { messageOf, PawlError } from '../../../../src/errors.ts'
-import { literal } from '../../names.ts'
+import { literal } from '../../../../src/names.ts'
 
 /** Some rows as one value, and how many they are. */
 export type Block = { rows: number; bytes: Uint8Array | undefined }

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { PawlError } from '../../../../src/errors.ts'
-import { literal } from '../../names.ts'
+import { literal } from '../../../../src/names.ts'
 import type { Engine } from './engine.ts'
 
 export type Format = 'parquet' | 'csv' | 'json'

@@ -1,8 +1,8 @@
 import { join } from 'node:path'
-import { literal } from '../../names.ts'
+import { literal } from '../../../../src/names.ts'
 import type { Engine } from './engine.ts'
 import { changed, type File, type Format, refused, scan } from './files.ts'
-import { quoted } from '../../names.ts'
+import { quoted } from '../../../../src/names.ts'
 
 /** Where the rows stand: each has a number, the same in every process that lays out the same files. */
 export type Layout = {

@@ -1,4 +1,4 @@
-import { quoted } from '../../names.ts'
+import { quoted } from '../../../../src/names.ts'
 
 /** How one column leaves DuckDB: the PostgreSQL type that holds all of it, and the SQL that writes a value as COPY text. */
 export type Written = { type: string; sql: string; nested: boolean }

@@ -1,4 +1,4 @@
-import { quoted } from '../../names.ts'
+import { quoted } from '../../../../src/names.ts'
 
 /** A column of the key, and its type on the source. */
 export type KeyColumn = { name: string; type: string }
