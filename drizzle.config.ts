@@ -6,5 +6,5 @@ export default defineConfig({
   dialect: 'postgresql',
   schema: './src/schema/*.ts',
   out: './drizzle',
-  schemaFilter: ['public', 'pawl', 'sqp'],
+  schemaFilter: ['public', 'pawl', 'sqp', 'reporting'],
 })

@@ -163,12 +163,13 @@ begin
       using errcode = '22023', hint = 'select queue from pawl.queues lists them; new ones appear when "pawl migrate up" runs';
   end if;
   insert into pgboss.job (
-    name, data, priority, start_after, singleton_key, policy,
+    name, data, priority, start_after, created_on, singleton_key, policy,
     retry_limit, retry_delay, retry_backoff, retry_delay_max,
     expire_seconds, deletion_seconds, heartbeat_seconds, dead_letter, keep_until
   )
   values (
-    enqueue.queue, enqueue.data, enqueue.priority, due, enqueue.singleton_key, settings.policy,
+    -- Not now(): jobs of one transaction and one priority are taken in the order in which they were enqueued.
+    enqueue.queue, enqueue.data, enqueue.priority, due, clock_timestamp(), enqueue.singleton_key, settings.policy,
     settings.retry_limit, settings.retry_delay, settings.retry_backoff, settings.retry_delay_max,
     settings.expire_seconds, settings.deletion_seconds, settings.heartbeat_seconds, settings.dead_letter,
     due + settings.retention_seconds * interval '1 second'

@@ -43,7 +43,7 @@ test('no function of pawl, and no SECURITY DEFINER function at all, is executabl
      from pg_proc p join pg_namespace n on n.oid = p.pronamespace
      cross join aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) acl
      where acl.grantee = 0 and acl.privilege_type = 'EXECUTE'
-       and (n.nspname in ('pawl', 'sqp') or (n.nspname = 'public' and p.prosecdef))`,
+       and (n.nspname in ('pawl', 'sqp', 'reporting') or (n.nspname = 'public' and p.prosecdef))`,
   )
   expect(rows).toEqual([])
 })
@@ -51,7 +51,7 @@ test('no function of pawl, and no SECURITY DEFINER function at all, is executabl
 test('every SECURITY DEFINER function pins its search_path, the temporary schema last', async () => {
   const rows = await db.query<{ name: string; path: string | null }>(
     `select p.oid::regprocedure::text as name, (select setting from unnest(p.proconfig) setting where setting like 'search\\_path=%') as path
-     from pg_proc p where p.pronamespace in ('pawl'::regnamespace, 'sqp'::regnamespace, 'public'::regnamespace) and p.prosecdef`,
+     from pg_proc p where p.pronamespace in ('pawl'::regnamespace, 'sqp'::regnamespace, 'reporting'::regnamespace, 'public'::regnamespace) and p.prosecdef`,
   )
   expect(rows.length).toBeGreaterThan(Object.keys(signatures).length)
   expect(rows.filter(row => row.path !== 'search_path=pg_catalog, pg_temp')).toEqual([])
@@ -61,10 +61,10 @@ test('every table, view and function says what it is for', async () => {
   // A month's partition is a part of its table, which has the comment.
   const rows = await db.query<{ name: string; comment: string | null }>(
     `select c.oid::regclass::text as name, obj_description(c.oid, 'pg_class') as comment from pg_class c
-     where c.relnamespace in ('pawl'::regnamespace, 'sqp'::regnamespace, 'public'::regnamespace) and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition
+     where c.relnamespace in ('pawl'::regnamespace, 'sqp'::regnamespace, 'reporting'::regnamespace, 'public'::regnamespace) and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition
      union all
      select p.oid::regprocedure::text, obj_description(p.oid, 'pg_proc') from pg_proc p
-     where p.pronamespace in ('pawl'::regnamespace, 'sqp'::regnamespace, 'public'::regnamespace)`,
+     where p.pronamespace in ('pawl'::regnamespace, 'sqp'::regnamespace, 'reporting'::regnamespace, 'public'::regnamespace)`,
   )
   expect(rows.length).toBeGreaterThan(100)
   expect(rows.filter(row => (row.comment ?? '').length < 20)).toEqual([])

@@ -138,7 +138,8 @@ test('an attempt that a value lacks is refused by name, nothing is changed, and 
 test('taken back, the migration leaves what it did not make', async () => {
   const { query, up, context } = await openPrinted('create function sqp.own() returns integer language sql as $$ select 1 $$')
   await up()
-  const tags = (await migrateDown(context, { steps: 3, allowDataLoss: true })).map(move => move.tag)
+  const [later] = await query<{ steps: number }>(`select count(*) as steps from pawl.schema_migrations where version >= '0007'`)
+  const tags = (await migrateDown(context, { steps: later?.steps ?? 0, allowDataLoss: true })).map(move => move.tag)
   expect(tags.at(-1)).toBe('0007_create_daily_refresh_system')
   expect(await query('select note, sqp.own() from sqp.own_notes')).toEqual([{ note: 'keep me', own: 1 }])
   await query('create table sqp.unlisted (id integer)')

@@ -269,19 +269,18 @@ from (
   union all
   select 5, 'paused queues', true, coalesce(string_agg(p.queue, ', ' order by p.queue), 'none') from pawl.paused_queues p
   union all
-  select 6, 'audit partitions', count(*) >= 2, format('%s months ahead', count(*))
-  from generate_series(1, 3) ahead
-  where to_regclass('public.category_override_audit_y' || to_char((now() at time zone 'UTC') + make_interval(months => ahead), 'YYYY"m"MM')) is not null
+  select p.place, p.name || ' partitions', count(m.ahead) >= 2, format('%s months ahead', count(m.ahead))
+  from (values (6, 'audit', 'public.category_override_audit'), (11, 'state log', 'public.campaign_state_log'),
+          (15, 'report', 'reporting.report_executions'), (16, 'audit log', 'reporting.audit_logs')) p (place, name, parent)
+  left join generate_series(1, 3) m (ahead)
+    on to_regclass(p.parent || '_y' || to_char((now() at time zone 'UTC') + make_interval(months => m.ahead), 'YYYY"m"MM')) is not null
+  group by p.place, p.name, p.parent
   union all
   select 9, 'overdue timers', count(*) = 0, format('%s due for more than 10 seconds', count(*))
   from public.campaign_timers t where t.status = 'PENDING' and t.scheduled_at < now() - interval '10 seconds'
   union all
   select 10, 'failed timers', count(*) = 0, format('%s failed in the last 24 hours', count(*))
   from public.campaign_timers t where t.status = 'FAILED' and t.retry_count >= 5 and t.executed_at > now() - interval '24 hours'
-  union all
-  select 11, 'state log partitions', count(*) >= 2, format('%s months ahead', count(*))
-  from generate_series(1, 3) ahead
-  where to_regclass('public.campaign_state_log_y' || to_char((now() at time zone 'UTC') + make_interval(months => ahead), 'YYYY"m"MM')) is not null
   union all
   select 12, 'overdue refreshes', count(*) = 0, format('%s due for more than an hour and not under way', count(*))
   from sqp.refresh_config c
@@ -302,6 +301,11 @@ from (
     select from sqp.refresh_config p
     where named.name in (p.table_schema || '.' || p.table_name, case when p.table_schema = c.table_schema then p.table_name end)
   )
+  union all
+  select 17, 'overdue reports', count(*) = 0, format('%s scheduled and due for more than a minute', count(*))
+  from reporting.reports r
+  where r.status = 'scheduled' and r.scheduled_at < now() - interval '1 minute'
+    and not exists (select from pawl.paused_queues p where p.queue = 'reports.execute')
   union all
   select 7, 'connections', a.connections < 0.9 * current_setting('max_connections')::integer,
     format('%s of %s', a.connections, current_setting('max_connections'))
@@ -569,7 +573,12 @@ begin
   select rs.cause, rs.waits_for_source, rs.source, l.concurrency into step
   from pawl.refresh_steps rs left join pawl.refresh_limits l using (source)
   where rs.run_id = why.run_id;
-  if run.state = 'completed' then
+  if run.state = 'completed' and run.kind = 'report' then
+    return coalesce((
+      select format('Completed at %s with %s rows, %s bytes: %s', run.finished_at, run.done, e.result_size_bytes, e.output_url)
+      from reporting.report_executions e where e.id = run.run_id::uuid
+    ), format('Completed at %s with %s rows; its execution was deleted since.', run.finished_at, run.done));
+  elsif run.state = 'completed' then
     return format('Completed at %s with %s rows; nothing to do.', run.finished_at, run.done);
   elsif step.cause is not null then
     return format('Skipped at %s because %s. Mend that and select pawl.retry(%L); this one follows it.', run.finished_at, step.cause, pawl.refresh_culprit(step.cause));
@@ -628,13 +637,15 @@ grant execute on function
   pawl.enqueue(text, jsonb, integer, timestamptz, text),
   pawl.create_campaign(integer, timestamptz, boolean, boolean, jsonb, uuid),
   pawl.schedule_timer(uuid, text, timestamptz, jsonb),
-  pawl.refresh_table(text, text, boolean)
+  pawl.refresh_table(text, text, boolean),
+  pawl.run_report(uuid, uuid, text, jsonb)
 to pawl_producer;
 --> statement-breakpoint
 grant execute on function
   pawl.cancel(text, text), pawl.retry(text), pawl.pause(text, text), pawl.resume(text), pawl.why(text),
   pawl.reschedule_timer(uuid, timestamptz),
-  pawl.refresh_table(text, text, boolean)
+  pawl.refresh_table(text, text, boolean),
+  pawl.run_report(uuid, uuid, text, jsonb)
 to pawl_operator;
 --> statement-breakpoint
 grant select on pawl.runs, pawl.timers, pawl.schedules, pawl.queues, pawl.failures, pawl.workers, pawl.stuck, pawl.health, pawl.refresh_plan to pawl_observer, pawl_operator;
@@ -645,7 +656,7 @@ grant execute on function pawl.queue_counts(), pawl.waiting_jobs(text), pawl.lea
 -- Not the kinds: pawl.changed runs, as its owner, whatever function is named there. Nor the ledger of migrations.
 grant select on all tables in schema pawl to pawl_worker;
 --> statement-breakpoint
-grant insert, update, delete on pawl.leases, pawl.checkpoints, pawl.lanes, pawl.paused_queues, pawl.refresh_steps to pawl_worker;
+grant insert, update, delete on pawl.leases, pawl.checkpoints, pawl.lanes, pawl.paused_queues, pawl.refresh_steps, pawl.report_files to pawl_worker;
 --> statement-breakpoint
 grant usage on all sequences in schema pawl to pawl_worker;
 --> statement-breakpoint
@@ -710,6 +721,26 @@ grant select on all tables in schema sqp to pawl_operator, pawl_observer;
 grant update (is_enabled, refresh_frequency_hours, priority, next_refresh_at, dependencies) on sqp.refresh_config to pawl_operator;
 --> statement-breakpoint
 grant select, insert, update, delete on pawl.refresh_limits to pawl_operator;
+--> statement-breakpoint
+grant usage on schema reporting to pawl_worker, pawl_operator, pawl_observer;
+--> statement-breakpoint
+grant select on
+  reporting.organizations, reporting.templates, reporting.template_fields, reporting.reports, reporting.report_shares,
+  reporting.report_executions, reporting.execution_logs, reporting.audit_logs
+to pawl_worker, pawl_operator, pawl_observer;
+--> statement-breakpoint
+-- Not the hash of anybody's password, nor the token that proves an address.
+grant select (id, email, username, first_name, last_name, organization_id, role, is_active, timezone, language) on reporting.users to pawl_worker, pawl_operator, pawl_observer;
+--> statement-breakpoint
+grant insert, update on reporting.report_executions to pawl_worker;
+--> statement-breakpoint
+grant insert on reporting.execution_logs, reporting.audit_logs to pawl_worker;
+--> statement-breakpoint
+grant update on reporting.reports to pawl_worker;
+--> statement-breakpoint
+grant update (status, scheduled_at, priority) on reporting.reports to pawl_operator;
+--> statement-breakpoint
+grant execute on all routines in schema reporting to pawl_worker;
 --> statement-breakpoint
 -- pg-boss's own schema stands already; "pawl migrate up" grants this anew each time, as a newer pg-boss may bring new tables.
 grant usage on schema pgboss to pawl_worker;

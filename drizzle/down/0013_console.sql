@@ -39,3 +39,9 @@ revoke all on all sequences in schema sqp from pawl_worker;
 revoke all on all routines in schema sqp from pawl_worker;
 revoke all on schema sqp from pawl_worker, pawl_operator, pawl_observer;
 revoke all on schema pawl_stage from pawl_worker;
+revoke all on all tables in schema reporting from pawl_worker, pawl_operator, pawl_observer;
+revoke select (id, email, username, first_name, last_name, organization_id, role, is_active, timezone, language) on reporting.users
+from pawl_worker, pawl_operator, pawl_observer;
+revoke update (status, scheduled_at, priority) on reporting.reports from pawl_operator;
+revoke all on all routines in schema reporting from pawl_worker;
+revoke all on schema reporting from pawl_worker, pawl_operator, pawl_observer;
