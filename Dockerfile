@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two stages: the whole toolchain makes one file, and the image holds that file, the migrations, and Node.
+# Two stages: the whole toolchain makes the bundle, and the image holds that, the migrations, and Node.
 FROM node:24.12.0-bookworm-slim AS build
 WORKDIR /pawl
 COPY package.json package-lock.json ./
@@ -9,15 +9,15 @@ COPY . .
 # rolldown's own binary is an optional package of rolldown, and was left out above with the others.
 RUN npm install --no-save --no-audit --no-fund "@rolldown/binding-linux-$(node -p 'process.arch')-gnu@$(node -p "require('rolldown/package.json').version")" \
  && node scripts/bundle.ts
-# What refreshes read BigQuery and files with is loaded only when used, and lies beside the bundle.
-RUN mkdir /sources && cd /sources && npm init --yes >/dev/null \
+# What refreshes read BigQuery and files with, and what draws PDFs and keeps reports in S3, is loaded only when used, and lies beside the bundle.
+RUN mkdir /libraries && cd /libraries && npm init --yes >/dev/null \
  && npm install --no-audit --no-fund $(node -p "const {devDependencies: d, optionalDependencies: o} = require('/pawl/package.json'); \
-    '@google-cloud/bigquery@' + d['@google-cloud/bigquery'] + ' @duckdb/node-api@' + o['@duckdb/node-api']")
+    ['@google-cloud/bigquery', '@duckdb/node-api', 'pdfkit', 'dejavu-fonts-ttf', '@aws-sdk/client-s3'].map(name => name + '@' + {...d, ...o}[name]).join(' ')")
 
 FROM gcr.io/distroless/nodejs24-debian12:nonroot
 WORKDIR /pawl
 COPY --from=build /pawl/dist ./
-COPY --from=build /sources/node_modules ./node_modules
+COPY --from=build /libraries/node_modules ./node_modules
 ENV NODE_ENV=production
 # Run it with --read-only; refreshes from files want a writable /tmp (an emptyDir) for what they can't read in place.
 USER nonroot

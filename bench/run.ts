@@ -2,10 +2,11 @@ import { dag } from './dag.ts'
 import { image } from './image.ts'
 import { overrides } from './overrides.ts'
 import { refresh } from './refresh.ts'
+import { reports } from './reports.ts'
 import { timers } from './timers.ts'
 import { say } from './report.ts'
 
-const benchmarks: Record<string, (options: { quick: boolean }) => Promise<Record<string, unknown>>> = { overrides, timers, refresh, dag, image }
+const benchmarks: Record<string, (options: { quick: boolean }) => Promise<Record<string, unknown>>> = { overrides, timers, refresh, dag, reports, image }
 
 // npm run bench -- overrides [--json] [--quick]: one JSON line a benchmark; the talk goes to standard error.
 const words = process.argv.slice(2)

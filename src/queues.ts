@@ -36,6 +36,7 @@ export const queues: readonly QueueSettings[] = [
   // Retries of timers whose first attempt failed; the wheel fires all others without a job.
   { name: 'campaigns.fire', ...task, retentionSeconds: 400 * DAY_SECONDS },
   { name: 'refresh.load', ...delivery },
+  { name: 'reports.execute', ...delivery },
   { name: 'maintenance.sweep', ...task, retryLimit: 2 },
 ]
 

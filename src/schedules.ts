@@ -17,6 +17,8 @@ export const schedules: readonly Schedule[] = [
   { key: 'refresh-pending-timers', cron: '* * * * *', statement: `select pawl.refresh_campaign_views('mv_pending_timers')` },
   { key: 'archive-state-logs', cron: '0 2 1 * *', statement: 'select public.archive_old_state_logs()' },
   { key: 'cleanup-timer-executions', cron: '0 3 * * 0', statement: 'select public.cleanup_timer_executions()' },
+  // Document 001: partitions by month, without a cron line
+  { key: 'maintain-report-partitions', cron: '30 0 1 * *', statement: 'select reporting.maintain_partitions()' },
   // Document 000: "monthly" and "daily", without a cron line
   { key: 'maintain-audit-partitions', cron: '15 0 1 * *', statement: 'select public.maintain_audit_partitions()' },
   { key: 'cleanup-override-operations', cron: '30 3 * * *', statement: 'select public.cleanup_old_override_operations()' },

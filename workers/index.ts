@@ -6,9 +6,11 @@ import { campaignWheel } from './campaigns/wheel.ts'
 import { sweep } from './maintenance/sweep.ts'
 import { applyOverride } from './overrides/apply.ts'
 import { loadTable } from './refresh/load.ts'
+import { executeReport } from './reports/execute.ts'
+import { reportWheel } from './reports/wheel.ts'
 
 /** Everything Pawl does, one worker a queue. */
-export const workers: readonly (Worker | Task)[] = [applyOverride, fireTimer, loadTable, sweep]
+export const workers: readonly (Worker | Task)[] = [applyOverride, fireTimer, loadTable, executeReport, sweep]
 
 /** What turns by itself, each beside the queue it belongs to. */
-export const loops: readonly Loop[] = [campaignWheel()]
+export const loops: readonly Loop[] = [campaignWheel(), reportWheel]

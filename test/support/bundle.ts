@@ -28,10 +28,10 @@ function imageFlags(): string[] {
 }
 
 /** Runs the bundle as an unprivileged user, the way the image does. */
-function launch(folder: string, words: string[], url: string) {
+function launch(folder: string, words: string[], url: string, env: Record<string, string> = {}) {
   return spawn(process.execPath, [...imageFlags(), join(folder, 'pawl.mjs'), ...words], {
     cwd: '/',
-    env: { DATABASE_URL: url, NODE_ENV: 'production', PAWL_HTTP_PORT: '0', PAWL_HTTP_HOST: '127.0.0.1' },
+    env: { DATABASE_URL: url, NODE_ENV: 'production', PAWL_HTTP_PORT: '0', PAWL_HTTP_HOST: '127.0.0.1', ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
     ...(process.getuid?.() === 0 ? { uid: NOBODY, gid: NOBODY } : {}),
   })
@@ -51,9 +51,9 @@ export async function runBundle(folder: string, words: string[], url: string): P
 export type BundledWorker = { pid: number; uid: number; readyMs: number; rssMb(): number; end(): Promise<number | null> }
 
 /** Starts `pawl work` from the bundle and resolves when it says that it is ready, with the time that took from its start. */
-export async function startBundle(folder: string, url: string): Promise<BundledWorker> {
+export async function startBundle(folder: string, url: string, env: Record<string, string> = {}): Promise<BundledWorker> {
   const begun = systemClock.elapsed()
-  const child = launch(folder, ['work'], url)
+  const child = launch(folder, ['work'], url, env)
   const exited = new Promise<number | null>(resolve => child.on('exit', resolve))
   const ready = new Promise<void>((resolve, reject) => {
     createInterface({ input: child.stdout }).on('line', line => {
