@@ -421,7 +421,8 @@ begin
   if not found then
     return jsonb_build_object('outcome', 'gone');
   end if;
-  insert into pawl.report_files (key, run_id, epoch) values (file, p_run_id, p_epoch);
+  -- Asked again when the answer was lost with its connection.
+  insert into pawl.report_files (key, run_id, epoch) values (file, p_run_id, p_epoch) on conflict do nothing;
   insert into pawl.lanes (run_id, lane, epoch) values (p_run_id, 0, p_epoch) on conflict do nothing;
   -- A report that waits for its time keeps it, whoever executes it meanwhile.
   update reporting.reports r set status = 'processing' where r.id = report.id and r.status not in ('scheduled', 'processing');

@@ -48,7 +48,9 @@ describe('the sample', () => {
 
   test('is loaded once, and every report of it completes', () => {
     expect(made).toEqual([true, false])
-    expect([...found.values()].map(({ execution }) => [execution.status, execution.error_message])).toEqual(Array.from({ length: 5 }, () => ['completed', null]))
+    expect([...found.values()].map(({ execution }) => [execution.status, execution.error_message])).toEqual(
+      Array.from({ length: 5 }, () => ['completed', null]),
+    )
   })
 
   test('the weekly export, in csv', () => {

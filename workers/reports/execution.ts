@@ -31,13 +31,19 @@ export async function execute(context: RunContext): Promise<Ending | 'ended'> {
   try {
     const ending = await attempt(context, store, start, await load())
     // Nobody goes on with it. Should this fail, the wheel removes it within a minute.
-    if (ending === 'cancel' || ending === 'gone') await store.remove(start.key).catch(() => {})
+    if (ending === 'cancel' || ending === 'gone' || (ending !== 'ended' && !(await isOurs(context)))) await store.remove(start.key).catch(() => {})
     return ending
   } catch (error) {
     // Taken over: what this attempt wrote is nobody's.
     if (classify(error) === 'lost') await store.remove(start.key).catch(() => {})
     throw error
   }
+}
+
+/** A worker that was stopped and wakes is told to let go of the job before it meets the fence: then its draft is nobody's either. */
+async function isOurs({ db, run }: RunContext): Promise<boolean> {
+  const held = await db.query('select from pawl.checkpoints where run_id = $1 and epoch = $2', [run.runId, run.epoch]).catch(() => undefined)
+  return held === undefined || held.length > 0
 }
 
 async function attempt(context: RunContext, store: Store, start: Start, format: Format): Promise<Ending | 'ended'> {
