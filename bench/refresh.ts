@@ -1,17 +1,14 @@
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { RunContext } from '../src/batches.ts'
-import { openRun } from '../src/checkpoint.ts'
 import { systemClock } from '../src/clock.ts'
-import { openLog } from '../src/log.ts'
 import { buildBundle, startBundle } from '../test/support/bundle.ts'
 import { publishOne } from '../workers/refresh/publish.ts'
 import { openEngine } from '../workers/refresh/sources/duckdb/engine.ts'
 import { stage } from '../workers/refresh/stage.ts'
 import { prepared, type StepRow } from '../workers/refresh/step.ts'
-import { median, rounded, say, watchMachine } from './report.ts'
-import { type BenchStage, openBenchStage } from './stage.ts'
+import { median, rounded, say, timed, watchMachine } from './report.ts'
+import { type BenchStage, openBenchStage, openContext } from './stage.ts'
 
 const COLUMNS = 'id, day, marketplace, asin, query, volume, impressions, clicks, carts, purchases, share, seen_at'
 
@@ -117,12 +114,6 @@ async function reset({ db }: BenchStage): Promise<void> {
   await db.query('checkpoint')
 }
 
-async function timed(work: () => Promise<unknown>): Promise<number> {
-  const begun = systemClock.elapsed()
-  await work()
-  return systemClock.elapsed() - begun
-}
-
 /** What a careful hand writes: one session, one transaction, only what differs. */
 async function merge({ db }: BenchStage, folder: string): Promise<void> {
   const others = COLUMNS.split(', ').slice(1)
@@ -145,23 +136,13 @@ async function merge({ db }: BenchStage, folder: string): Promise<void> {
 }
 
 /** The engine's own steps, without pg-boss's claim: staging, and the whole from opening to the last commit. */
-async function throughPawl({ db, config, lease }: BenchStage): Promise<{ staged: number; total: number }> {
+async function throughPawl(bench: BenchStage): Promise<{ staged: number; total: number }> {
+  const { db, config } = bench
   const [asked] = await db.query<{ run: number }>(`select pawl.refresh_table('bench') as run`)
   const runId = `refresh:${asked?.run}:sqp.bench`
   const begun = systemClock.elapsed()
-  const opening = await openRun(db, { runId, jobId: '00000000-0000-0000-0000-000000000000', jobAttempt: 0 }, lease, 3_600_000)
-  if (opening.outcome !== 'opened') throw new Error(`the run was not opened: ${opening.outcome}`)
-  const context: RunContext = {
-    run: opening.run,
-    config,
-    db,
-    log: openLog({ level: 'error', destination: 2 }),
-    clock: systemClock,
-    drain: new AbortController().signal,
-    turn: new AbortController().signal,
-    committed() {},
-  }
-  const [row] = await db.query<{ start: StepRow }>('select pawl.start_refresh($1, $2) as start', [runId, opening.run.epoch])
+  const context = await openContext(bench, runId)
+  const [row] = await db.query<{ start: StepRow }>('select pawl.start_refresh($1, $2) as start', [runId, context.run.epoch])
   if (row === undefined) throw new Error('the refresh did not start')
   const step = prepared(row.start)
   const loading = systemClock.elapsed()

@@ -1,9 +1,17 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
+import { systemClock } from '../src/clock.ts'
 
 /** Progress for people; standard output is for the result. */
 export function say(line: string): void {
   process.stderr.write(`${line}\n`)
+}
+
+/** Milliseconds that a piece of work takes. */
+export async function timed(work: () => Promise<unknown>): Promise<number> {
+  const begun = systemClock.elapsed()
+  await work()
+  return systemClock.elapsed() - begun
 }
 
 export function median(numbers: readonly number[]): number {

@@ -1,15 +1,12 @@
 import { chmodSync, createReadStream, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { RunContext } from '../src/batches.ts'
-import { openRun } from '../src/checkpoint.ts'
 import { systemClock } from '../src/clock.ts'
-import { openLog } from '../src/log.ts'
 import { buildBundle, startBundle } from '../test/support/bundle.ts'
 import { addPeople, addReport, type Execution, readExecution } from '../test/support/reports.ts'
 import { executeReport } from '../workers/reports/execute.ts'
-import { median, rounded, say, watchMachine } from './report.ts'
-import { type BenchStage, openBenchStage } from './stage.ts'
+import { median, rounded, say, timed, watchMachine } from './report.ts'
+import { type BenchStage, openBenchStage, openContext } from './stage.ts'
 
 const COLUMNS = ['id', 'day', 'marketplace', 'asin', 'query', 'volume', 'impressions', 'clicks', 'carts', 'purchases', 'share', 'seen_at']
 
@@ -84,27 +81,9 @@ async function fill(query: BenchStage['db']['query'], rows: number): Promise<voi
   await query('grant select on public.searches to pawl_report')
 }
 
-async function timed(work: () => Promise<unknown>): Promise<number> {
-  const begun = systemClock.elapsed()
-  await work()
-  return systemClock.elapsed() - begun
-}
-
 /** The engine's own steps, without pg-boss's claim. */
-async function throughPawl({ db, config, lease }: BenchStage, runId: string, folder: string): Promise<void> {
-  const opening = await openRun(db, { runId, jobId: '00000000-0000-0000-0000-000000000000', jobAttempt: 0 }, lease, 3_600_000)
-  if (opening.outcome !== 'opened') throw new Error(`the run was not opened: ${opening.outcome}`)
-  const context: RunContext = {
-    run: opening.run,
-    config: { ...config, reportStore: folder },
-    db,
-    log: openLog({ level: 'error', destination: 2 }),
-    clock: systemClock,
-    drain: new AbortController().signal,
-    turn: new AbortController().signal,
-    committed() {},
-  }
-  const ending = await executeReport.work(context, { lanes: 1, sliceMs: 0 })
+async function throughPawl(bench: BenchStage, runId: string, folder: string): Promise<void> {
+  const ending = await executeReport.work(await openContext(bench, runId, { reportStore: folder }), { lanes: 1, sliceMs: 0 })
   if (ending !== 'ended') throw new Error(`the report ended as ${ending}`)
 }
 

@@ -1,6 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { upgrade } from '../bin/commands/migrate.ts'
+import type { RunContext } from '../src/batches.ts'
+import { openRun } from '../src/checkpoint.ts'
+import { systemClock } from '../src/clock.ts'
 import { type Config, readConfig } from '../src/config.ts'
 import { connectDirect, type Database, openDatabase } from '../src/database.ts'
 import { type EmbeddedServer, startEmbedded } from '../src/embedded.ts'
@@ -40,5 +43,21 @@ export async function openBenchStage(): Promise<BenchStage> {
       await db.close()
       await server.stop()
     },
+  }
+}
+
+/** Opens a run as a worker does, without pg-boss's claim, and gives what its work gets. */
+export async function openContext({ db, config, lease }: BenchStage, runId: string, changes: Partial<Config> = {}): Promise<RunContext> {
+  const opening = await openRun(db, { runId, jobId: '00000000-0000-0000-0000-000000000000', jobAttempt: 0 }, lease, 3_600_000)
+  if (opening.outcome !== 'opened') throw new Error(`the run was not opened: ${opening.outcome}`)
+  return {
+    run: opening.run,
+    config: { ...config, ...changes },
+    db,
+    log: openLog({ level: 'error', destination: 2 }),
+    clock: systemClock,
+    drain: new AbortController().signal,
+    turn: new AbortController().signal,
+    committed() {},
   }
 }

@@ -5,9 +5,10 @@ import { classify, codeOf, PawlError } from '../../src/errors.ts'
 import { openFreshReader, primaryMayAnswer } from '../../src/replica.ts'
 import { type Draft, openStore, type Store } from '../../src/store.ts'
 import { compose, type Place, type Progress } from './compose.ts'
-import type { Format, Sink } from './document.ts'
+import type { Format } from './document.ts'
 import { formats } from './formats.ts'
 import { type Cursor, type Made, makeHead, type Start } from './layout.ts'
+import { boundedSink } from './sink.ts'
 import { watchForStop } from './stop.ts'
 
 /** One attempt at an execution, from its opening to its file. */
@@ -163,17 +164,4 @@ async function note({ db, run }: RunContext, { statements }: Made): Promise<void
     ({ select, from, where }) => `select ${select} from ${from}${where.length === 0 ? '' : ` where ${where.join(' and ')}`}`,
   )
   await db.query(`select pawl.log_execution($1, 'debug', 'reading', $2)`, [run.runId, JSON.stringify({ statements: texts })])
-}
-
-function boundedSink(draft: Draft, bytesMax: number): Sink {
-  const encoder = new TextEncoder()
-  return async data => {
-    const bytes = typeof data === 'string' ? encoder.encode(data) : data
-    if (draft.bytes() + bytes.length > bytesMax) {
-      throw new PawlError('report.too_large', `the report's file has more than ${bytesMax} bytes`, {
-        hint: 'filter or group it, or raise limits.bytes in the configuration of the report or its template',
-      })
-    }
-    await draft.write(bytes)
-  }
 }
