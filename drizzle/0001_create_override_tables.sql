@@ -1,5 +1,6 @@
 -- Document 000, V1.0: the host application's tables (adopted when they exist, created when they don't), the audit trail and
--- the operations. Locks: ADD COLUMN on adopted tables takes ACCESS EXCLUSIVE for an instant; none of them rewrites a table.
+-- the operations. Locks: ADD COLUMN takes ACCESS EXCLUSIVE on adopted tables, and none of them rewrites a table; the index on recipients holds
+-- up writers while it is built. All of it is one transaction: adopt large tables in a quiet hour.
 create temporary table pawl_creates on commit drop as
 select wanted.relation
 from unnest(array['users', 'categories', 'recipients', 'category_recipient_settings', 'system_maintenance_log']) wanted (relation)

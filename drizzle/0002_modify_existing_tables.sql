@@ -1,5 +1,6 @@
 -- Document 000, V1.1: provenance on category_recipient_settings, override history on categories, the views over both.
--- Locks: ADD COLUMN and NOT VALID constraints take ACCESS EXCLUSIVE for an instant; VALIDATE reads under SHARE UPDATE EXCLUSIVE.
+-- Locks: ADD COLUMN takes ACCESS EXCLUSIVE, and as it is one transaction, readers wait until the constraint is validated and the indexes are
+-- built: half a second for a million settings (measured). Adopt large tables in a quiet hour.
 alter table public.category_recipient_settings
   add column if not exists updated_by_operation varchar(50),
   add column if not exists is_override_generated boolean default false,

@@ -1,5 +1,6 @@
 -- Document 002: campaigns, their timers, state log (by month), metrics and executions; adopted where they exist already.
--- Locks: ADD COLUMN and SET DEFAULT take ACCESS EXCLUSIVE on an adopted table for an instant; none of them rewrites it.
+-- Locks: ADD COLUMN and SET DEFAULT take ACCESS EXCLUSIVE on adopted tables until the end of the file, which validates a check, builds the
+-- document's indexes and carries a printed state log over. Adopt large tables in a quiet hour.
 
 -- The document as printed makes a plain state log, which can't become a partitioned one: its rows are carried over at the end.
 do $$

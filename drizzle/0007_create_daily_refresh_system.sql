@@ -1,5 +1,6 @@
 -- Document 003: what is refreshed, in which order, what came of it. Adopted where it exists already.
--- Locks: new objects; on an adopted refresh_audit_log the row counts become bigint, which rewrites it once.
+-- Locks: new objects; on an adopted refresh_audit_log the row counts become bigint, which rewrites it once, and adopted tables are scanned for
+-- constraints and indexed under those locks. They are small.
 create schema if not exists sqp;
 --> statement-breakpoint
 do $$

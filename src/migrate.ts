@@ -1,13 +1,14 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { applyFile } from './migrate/apply.ts'
+import { applyFile, type Outcome } from './migrate/apply.ts'
 import type { Config } from './config.ts'
 import { connectDirect, type Query } from './database.ts'
 import { codeOf, PawlError } from './errors.ts'
 import { type ExclusiveContext, exclusively } from './migrate/exclusive.ts'
 import { compare, createLedger, type MigrationState, type Recorded, readLedger, recordDown, recordUp } from './migrate/ledger.ts'
 import { type Migrations, MigrationsRefused, type Problem, problem, readJournal, readMigrations } from './migrate/files.ts'
+import { type Plan, planOf } from './migrate/plan.ts'
 
 /** `dir` is drizzle's directory (see `migrationsDir`); `version` is noted in the ledger as `app_version`. */
 export type MigrateContext = ExclusiveContext & { dir: string; version?: string | undefined }
@@ -16,7 +17,7 @@ export type MigrateContext = ExclusiveContext & { dir: string; version?: string 
 export type UpOptions = { to?: string; before?: (query: Query) => Promise<void>; after?: (query: Query) => Promise<void> }
 
 /** One file that was run, in the order of running. */
-export type Moved = { tag: string; durationMs: number; tries: number }
+export type Moved = Outcome & { tag: string }
 
 /** The schemas whose indexes `verifyMigrations` looks at. */
 const OUR_SCHEMAS = ['public', 'pawl', 'sqp', 'reporting']
@@ -104,6 +105,15 @@ function refuseDowns(migrations: Migrations, ledger: Recorded[], steps: Recorded
 export async function migrationStatus(context: MigrateContext): Promise<MigrationState[]> {
   const migrations = await readMigrations(context.dir)
   return connected(context, async query => compare(migrations, await readLedger(query)).states)
+}
+
+/**
+ * What `up` would do at this moment: the pending files in order, their locks as far as their text says, and what it would refuse.
+ * Changes nothing and takes no lock, also on an empty database and while another process migrates.
+ */
+export async function planMigrations(context: MigrateContext): Promise<Plan> {
+  const migrations = await readMigrations(context.dir)
+  return connected(context, async query => planOf(query, migrations, await readLedger(query)))
 }
 
 /** Whether the database is what the files say: all applied, none edited, and no index left invalid. Changes nothing. */

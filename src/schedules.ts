@@ -27,4 +27,7 @@ export const schedules: readonly Schedule[] = [
   { key: 'register-refresh-tables', cron: '*/5 * * * *', statement: 'select sqp.register_new_tables()' },
   { key: 'expire-refresh-checkpoints', cron: '*/10 * * * *', statement: 'select sqp.expire_checkpoints()' },
   { key: 'drop-refresh-staging', cron: '45 3 * * *', statement: 'select pawl.drop_refresh_staging()' },
+  // Document 004: "Index Optimization: Weekly (Saturday 1 AM)". Only the report: a worker may neither build an index nor ANALYZE on a table
+  // that it doesn't own; `pawl optimize --apply` does that.
+  { key: 'index-report', cron: '0 1 * * 6', statement: 'select pawl.log_index_report()' },
 ]

@@ -3,6 +3,7 @@ import { campaign } from './campaign.ts'
 import { dev } from './dev.ts'
 import { health } from './health.ts'
 import { migrate } from './migrate.ts'
+import { optimize } from './optimize.ts'
 import { override } from './override.ts'
 import { refresh } from './refresh.ts'
 import { report } from './report.ts'
@@ -26,4 +27,5 @@ export const commands: Readonly<Record<string, Command>> = {
   pause,
   resume,
   health,
+  optimize,
 }

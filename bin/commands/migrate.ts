@@ -3,44 +3,51 @@ import { systemClock } from '../../src/clock.ts'
 import type { Config } from '../../src/config.ts'
 import { codeOf, messageOf } from '../../src/errors.ts'
 import type { Log } from '../../src/log.ts'
-import { type MigrateContext, migrateDown, migrateUp, migrationStatus, migrationsDir, verifyMigrations } from '../../src/migrate.ts'
+import { type MigrateContext, type Moved, migrateDown, migrateUp, migrationStatus, migrationsDir, planMigrations, verifyMigrations } from '../../src/migrate.ts'
+import type { PlannedMigration } from '../../src/migrate/plan.ts'
 import { answer, type Command, exitCodes, type Terminal, usageError, type Values } from '../run.ts'
 import { withDatabaseUrl } from './connect.ts'
 import { table } from '../table.ts'
 
 /** Applies pg-boss's schema, our files, and the grants between them; what `pawl dev` and the migration Job do. */
 export async function upgrade(config: Config, log: Log): Promise<string[]> {
-  const context = contextOf(config, log)
-  const moved = await migrateUp(context, {
+  const moved = await bringUp(config, log)
+  return moved.map(move => move.tag)
+}
+
+function bringUp(config: Config, log: Log): Promise<Moved[]> {
+  return migrateUp(contextOf(config, log), {
     before: async query => {
       await installBoss(config, log)
       await grantBoss(query)
     },
   })
-  return moved.map(move => move.tag)
 }
 
 function contextOf(config: Config, log: Log): MigrateContext {
   return { config, log, clock: systemClock, dir: migrationsDir(config) }
 }
 
-const USAGE = 'migrate up|down [N]|status|verify'
+const USAGE = 'migrate plan|up|down [N]|status|verify'
 
 /** `pawl migrate …` */
 export const migrate: Command = {
   usage: USAGE,
-  summary: 'bring the schema up, back, or check it against the files',
+  summary: 'bring the schema up, back, check it against the files, or say beforehand what up would do',
   example: 'pawl migrate status --json',
   quiet: true,
-  options: { 'allow-data-loss': { type: 'boolean' } },
+  options: { 'allow-data-loss': { type: 'boolean' }, sql: { type: 'boolean' } },
   async run(terminal, values, [verb, steps]) {
     const config = await withDatabaseUrl(terminal.config)
     switch (verb) {
       case 'up': {
-        const applied = await upgrade(config, terminal.log)
-        answer(terminal, { applied }, applied.length === 0 ? 'nothing to apply' : applied.map(tag => `applied ${tag}`).join('\n'))
+        const moved = await bringUp(config, terminal.log)
+        const machine = { applied: moved.map(move => move.tag), restore_points: restorePoints(moved) }
+        answer(terminal, machine, moved.length === 0 ? 'nothing to apply' : moved.map(move => `applied ${told(move)}`).join('\n'))
         return exitCodes.ok
       }
+      case 'plan':
+        return plan(terminal, contextOf(config, terminal.log), values.sql === true)
       case 'down':
         return down(terminal, contextOf(config, terminal.log), steps, values)
       case 'status': {
@@ -66,8 +73,43 @@ async function down(terminal: Terminal, context: MigrateContext, steps: string |
   const count = Number(steps ?? 1)
   if (!Number.isInteger(count) || count < 1) throw usageError(`"${steps}" is no number of migrations`, `usage: pawl ${USAGE}`)
   const moved = await migrateDown(context, { steps: count, allowDataLoss: values['allow-data-loss'] === true })
-  answer(terminal, { taken_back: moved.map(move => move.tag) }, moved.map(move => `took back ${move.tag}`).join('\n'))
+  const machine = { taken_back: moved.map(move => move.tag), restore_points: restorePoints(moved) }
+  answer(terminal, machine, moved.map(move => `took back ${told(move)}`).join('\n'))
   return exitCodes.ok
+}
+
+const restorePoints = (moved: Moved[]) => moved.flatMap(move => (move.restorePoint === undefined ? [] : [move.restorePoint]))
+
+const told = ({ tag, restorePoint }: Moved) => (restorePoint === undefined ? tag : `${tag} (restore point ${restorePoint.name} at ${restorePoint.lsn})`)
+
+/** Exits as `up` would: 2 when it would refuse. */
+async function plan(terminal: Terminal, context: MigrateContext, withSql: boolean): Promise<number> {
+  const { pending, problems } = await planMigrations(context)
+  const machine = { pending: pending.map(({ statements, ...file }) => (withSql ? { ...file, statements } : file)), problems }
+  const refusals = problems.map(problem => `  ${problem.tag}: ${problem.message}; ${problem.remedy}`)
+  const lines = [
+    ...(problems.length > 0 ? ['up would refuse, and change nothing:', ...refusals, ''] : []),
+    pending.length === 0 ? 'nothing to apply' : `${pending.length} to apply, in this order:`,
+    ...pending.flatMap(file => planLines(file, withSql)),
+  ]
+  answer(terminal, machine, lines.join('\n'))
+  return problems.length > 0 ? exitCodes.refused : exitCodes.ok
+}
+
+function planLines(file: PlannedMigration, withSql: boolean): string[] {
+  const marks = [...(file.destructive ? ['deletes data'] : []), ...(file.transactional ? [] : ['without a transaction'])]
+  // What is not there yet nobody else can wait for.
+  const locks = file.locks.filter(lock => lock.exists)
+  return [
+    `${file.tag}${marks.length > 0 ? ` (${marks.join(', ')})` : ''}`,
+    ...locks.map(({ table, lock, stops, rows }) => {
+      const size = rows === null ? 'never analyzed' : `about ${rows} rows`
+      return `  ${lock} on ${table} (${size}): ${stops === null ? 'reads and writes go on' : `stops ${stops}`}`
+    }),
+    ...(locks.length === 0 && file.unknown.length === 0 ? ['  no locks on what is there now'] : []),
+    ...file.unknown.map(what => `  unknown, ${what}`),
+    ...(withSql ? file.statements.flatMap(statement => ['', statement]) : []),
+  ]
 }
 
 async function verify(terminal: Terminal, context: MigrateContext): Promise<number> {

@@ -4,10 +4,14 @@ import { classify, codeOf, messageOf, PawlError } from '../errors.ts'
 import { prepareSession, requireLock } from './exclusive.ts'
 import type { Log } from '../log.ts'
 import type { MigrationFile, Statement } from './files.ts'
+import { markRestorePoint, type RestorePoint } from './restore-point.ts'
 import { backoffMs } from '../retry.ts'
 
 /** One file to run, and how to record that it ran: `record` is part of the file's own transaction. */
 export type Application = { tag: string; file: MigrationFile; record: (query: Query, durationMs: number) => Promise<void> }
+
+/** `restorePoint` is the place in the WAL before the first statement of a file that deletes data, where one could be made. */
+export type Outcome = { durationMs: number; tries: number; restorePoint: RestorePoint | undefined }
 
 const TRIES_MAX = 10
 /** lock_not_available, deadlock_detected: somebody was in the way, nothing is wrong with the file. */
@@ -15,16 +19,17 @@ const IN_THE_WAY = ['55P03', '40P01']
 
 /**
  * Runs one file and records it. A statement that waits for a table lock makes every later query on that table wait behind it,
- * so it gives up after 3 s and the whole file is tried again a little later, ten times.
+ * so it gives up after 3 s and the whole file is tried again a little later, ten times. A file that deletes data gets a restore point first.
  * Throws `migrate.blocked` after that, `migrate.failed` when a statement fails.
  */
-export async function applyFile(context: { clock: Clock; log: Log }, query: Query, application: Application): Promise<{ durationMs: number; tries: number }> {
+export async function applyFile(context: { clock: Clock; log: Log }, query: Query, application: Application): Promise<Outcome> {
   await prepareSession(query)
+  const restorePoint = application.file.destructive ? await markRestorePoint(context.log, query, application.tag) : undefined
   const startedAt = context.clock.elapsed()
   const durationMs = () => context.clock.elapsed() - startedAt
   const run = application.file.transactional ? runInTransaction : runStatements
   const tries = await run(context, query, application, durationMs)
-  return { durationMs: Math.round(durationMs()), tries }
+  return { durationMs: Math.round(durationMs()), tries, restorePoint }
 }
 
 type Run = (context: { clock: Clock; log: Log }, query: Query, application: Application, durationMs: () => number) => Promise<number>

@@ -27,6 +27,10 @@ const signatures: Record<string, [parameters: string, returns: string]> = {
   pause: ['queue text, reason text DEFAULT NULL::text', 'boolean'],
   resume: ['queue text', 'boolean'],
   why: ['run_id text', 'text'],
+  index_report: [
+    "watch interval DEFAULT '30 days'::interval",
+    'TABLE(finding text, certain boolean, relation text, index text, bytes bigint, reason text, statement text)',
+  ],
 }
 
 let db: TestDatabase

@@ -18,7 +18,7 @@ const DENIED = '42501'
 const uuid = expect.stringMatching(/^[0-9a-f-]{36}$/)
 
 const producing = ['request_override', 'revert_override', 'enqueue', 'create_campaign', 'schedule_timer', 'refresh_table', 'run_report']
-const operating = ['cancel', 'retry', 'pause', 'resume', 'why', 'reschedule_timer', 'refresh_table', 'run_report']
+const operating = ['cancel', 'retry', 'pause', 'resume', 'why', 'reschedule_timer', 'refresh_table', 'run_report', 'index_report']
 const functionNames = [...new Set([...producing, ...operating])]
 const viewNames = ['runs', 'timers', 'schedules', 'queues', 'failures', 'stuck', 'workers', 'health', 'refresh_plan']
 
@@ -27,7 +27,7 @@ const may: Record<string, { call: string[]; read: string[] }> = {
   pawl_worker: { call: functionNames, read: viewNames },
   pawl_producer: { call: producing, read: [] },
   pawl_operator: { call: operating, read: viewNames },
-  pawl_observer: { call: [], read: viewNames },
+  pawl_observer: { call: ['index_report'], read: viewNames },
   nobody: { call: [], read: [] },
 }
 const roles = Object.keys(may)
@@ -68,6 +68,7 @@ beforeAll(async () => {
     refresh_table: { sql: `pawl.refresh_table('yearly_summary')`, values: [], answer: expect.any(Number) },
     run_report: { sql: `pawl.run_report($1, $2, 'json')`, values: [report, people.admin], answer: uuid },
     reschedule_timer: { sql: `pawl.reschedule_timer($1, now() + interval '2 days')`, values: [timer?.id], answer: true },
+    index_report: { sql: '(select count(*) > 0 from pawl.index_report())', values: [], answer: true },
     cancel: { sql: 'pawl.cancel($1)', values: [pending], answer: true },
     retry: { sql: 'pawl.retry($1)', values: [pending], answer: true },
     pause: { sql: `pawl.pause('overrides.apply')`, values: [], answer: true },

@@ -648,6 +648,8 @@ grant execute on function
   pawl.run_report(uuid, uuid, text, jsonb)
 to pawl_operator;
 --> statement-breakpoint
+grant execute on function pawl.index_report(interval) to pawl_operator, pawl_observer;
+--> statement-breakpoint
 grant select on pawl.runs, pawl.timers, pawl.schedules, pawl.queues, pawl.failures, pawl.workers, pawl.stuck, pawl.health, pawl.refresh_plan to pawl_observer, pawl_operator;
 --> statement-breakpoint
 -- Used by the views; a view reads tables as its owner, but calls functions as its reader.
