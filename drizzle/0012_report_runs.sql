@@ -477,7 +477,9 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pawl.hold(p_run_id, 0, p_epoch);
-  update pawl.lanes set cursor = cursor || jsonb_build_object('file', p_key, 'part', 0), updated_at = clock_timestamp() where run_id = p_run_id and lane = 0;
+  -- Rows that were counted behind the draft's whole part are read again, and counted again.
+  update pawl.lanes
+  set cursor = cursor || jsonb_build_object('file', p_key, 'part', 0), done = coalesce((cursor ->> 'total')::bigint, 0), updated_at = clock_timestamp() where run_id = p_run_id and lane = 0;
 end
 $$;
 --> statement-breakpoint

@@ -52,11 +52,13 @@ export function startWheel({ clock, log, turn, backstopMs }: WheelOptions): Turn
       await turnOnce().catch(() => plan(Number.NEGATIVE_INFINITY))
     }
   }
-  const turnMain = async () => {
+  const turnMain = async (isDue: boolean) => {
     turning = new AbortController()
-    beside ??= turnBeside().finally(() => {
-      beside = undefined
-    })
+    // Not for the backstop's look: nothing is known to be due, and on a busy machine each would cost two.
+    if (isDue)
+      beside ??= turnBeside().finally(() => {
+        beside = undefined
+      })
     try {
       await turnOnce()
     } finally {
@@ -67,6 +69,7 @@ export function startWheel({ clock, log, turn, backstopMs }: WheelOptions): Turn
   const loop = async () => {
     let failures = 0
     while (!stopping.signal.aborted) {
+      const isDue = dueAtMs - offsetMs <= turnedMs + backstopMs
       const dueMs = Math.min(dueAtMs - offsetMs, turnedMs + backstopMs)
       const waitMs = dueAtMs === Number.NEGATIVE_INFINITY ? 0 : Math.max(GAP_MS - (clock.elapsed() - turnedMs), dueMs - clock.elapsed())
       if (waitMs > 0) {
@@ -76,7 +79,7 @@ export function startWheel({ clock, log, turn, backstopMs }: WheelOptions): Turn
       }
       if (stopping.signal.aborted) break
       try {
-        await turnMain()
+        await turnMain(isDue)
         failures = 0
       } catch (error) {
         failures += 1

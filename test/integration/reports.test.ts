@@ -44,3 +44,24 @@ test('report and execution are kept in step, with log and audit rows', async () 
   const [run] = await stage.query(`select kind, state, done, total, percent from pawl.runs where run_id = $1`, [id])
   expect(run).toEqual({ kind: 'report', state: 'completed', done: ROWS, total: ROWS, percent: '100.0' })
 })
+
+test('an attempt that failed behind its last checkpoint goes on there, and counts no row twice', async () => {
+  await stage.query(`
+    create sequence public.failures;
+    create function public.fail_once() returns trigger language plpgsql as $$
+    begin
+      if nextval('public.failures') = 1 then raise exception 'not yet'; end if;
+      return new;
+    end $$;
+    create trigger fail_once before update of output_url on reporting.report_executions for each row when (new.output_url is not null) execute function public.fail_once();
+    grant usage on sequence public.failures to pawl_worker`)
+  const execution = await stage.run(whole)
+  await stage.query('drop trigger fail_once on reporting.report_executions')
+  const begun = await stage.query<{ message: string }>(
+    `select message from reporting.execution_logs where execution_id = $1 and message like '%by worker%' order by id`,
+    [execution.id],
+  )
+  expect(begun.map(line => line.message)).toEqual(['begun by worker tester', 'resumed by worker tester'])
+  expect(execution).toMatchObject({ status: 'completed', metadata: { rows: ROWS } })
+  expect((await fileOf(execution)).toString().split(/\n(?=\d+,)/).length).toBe(ROWS + 1)
+})

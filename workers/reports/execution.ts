@@ -56,7 +56,7 @@ async function attempt(context: RunContext, store: Store, start: Start, format: 
     await note(context, made)
     const begun = await begin(context, store, start, format)
     draft = begun.draft
-    const ending = await write(context, { reader, draft, format, made, key, place: begun.place })
+    const ending = await write(context, { reader, draft, format, made, key, place: begun.place, total: begun.place === undefined ? 0 : (cursor.total ?? 0) })
     if (ending !== 'finished') return ending
     const { bytes, sha256 } = await draft.publish()
     await patiently(context, () =>
@@ -112,14 +112,15 @@ async function clear({ db }: RunContext, store: Store, keys: readonly string[]):
   if (keys.length > 0) await db.query('delete from pawl.report_files where key = any ($1)', [keys])
 }
 
-type Writing = { reader: Reader; draft: Draft; format: Format; made: Made; key: string; place: Place | undefined }
+type Writing = { reader: Reader; draft: Draft; format: Format; made: Made; key: string; place: Place | undefined; total: number }
 
-async function write(context: RunContext, { reader, draft, format, made, key, place }: Writing): Promise<Ending> {
+async function write(context: RunContext, { reader, draft, format, made, key, place, total }: Writing): Promise<Ending> {
   const { head, statements, limits } = made
   const sink = boundedSink(draft, limits.bytes)
   const writer = await format.open(head, sink, place === undefined ? undefined : { block: place.block, rows: place.rows })
   const composing = compose({ reader, format, writer, head, statements, rowsMax: limits.rows, secondsMax: limits.seconds }, place)
   const watch = watchForStop(context)
+  let written = total
   try {
     for (let part = 1; ; part += 1) {
       const begun = context.clock.elapsed()
@@ -130,7 +131,8 @@ async function write(context: RunContext, { reader, draft, format, made, key, pl
       if (typeof next === 'string') return next
       if (next.done === true) return 'finished'
       if (format.resumable && next.value.place !== null) await draft.sync()
-      const step = await record(context, { file: key, bytes: draft.bytes() }, part, next.value, format.resumable)
+      written += next.value.rows
+      const step = await record(context, { file: key, bytes: draft.bytes(), total: written }, part, next.value, format.resumable)
       context.committed(step, context.clock.elapsed() - begun)
     }
   } finally {
@@ -139,11 +141,15 @@ async function write(context: RunContext, { reader, draft, format, made, key, pl
 }
 
 /** Moves the cursor, fenced. Called again after a lost answer it finds its part recorded, and counts nothing twice. */
-function record(context: RunContext, file: { file: string; bytes: number }, part: number, { rows, place }: Progress, resumable: boolean) {
+function record(context: RunContext, file: { file: string; bytes: number; total: number }, part: number, { rows, place }: Progress, resumable: boolean) {
   return patiently(context, () =>
     transactionBatch<Cursor>(context, async (_query, cursor) => {
       if (cursor.file === file.file && (cursor.part ?? 0) >= part) return { cursor, rows: 0, finished: false }
-      return { cursor: { ...cursor, file: file.file, part, ...(resumable && place !== null ? { bytes: file.bytes, place } : {}) }, rows, finished: false }
+      return {
+        cursor: { ...cursor, file: file.file, part, ...(resumable && place !== null ? { bytes: file.bytes, total: file.total, place } : {}) },
+        rows,
+        finished: false,
+      }
     })(0),
   )
 }

@@ -9,8 +9,11 @@ import { type DataPart, type Limits, readTemplate, resultName, type TemplateRow,
 /** A text with its parameters: it is held in memory, and a long value may be named in it thousands of times. */
 const TEXT_MAX = 1_000_000
 
-/** Where an execution stands: the file the last attempt wrote into, how much of it is whole, and behind which row it ends. */
-export type Cursor = { file?: string; bytes?: number; place?: Place; part?: number; primary?: boolean }
+/**
+ * Where an execution stands: the file the last attempt wrote into, how much of it is whole, behind which row that ends, and how many rows
+ * of all blocks it holds. What was counted behind that place is read, and counted, again.
+ */
+export type Cursor = { file?: string; bytes?: number; place?: Place; total?: number; part?: number; primary?: boolean }
 
 /** What the database says of an execution; see `pawl.start_report`. */
 export type Start = {
