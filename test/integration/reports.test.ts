@@ -46,6 +46,7 @@ test('report and execution are kept in step, with log and audit rows', async () 
 })
 
 test('an attempt that failed behind its last checkpoint goes on there, and counts no row twice', async () => {
+  // Parts 1 and 2 can be gone on with; 3 ends the table, and is counted; 4, the figure, fails once.
   await stage.query(`
     create sequence public.failures;
     create function public.fail_once() returns trigger language plpgsql as $$
@@ -53,15 +54,12 @@ test('an attempt that failed behind its last checkpoint goes on there, and count
       if nextval('public.failures') = 1 then raise exception 'not yet'; end if;
       return new;
     end $$;
-    create trigger fail_once before update of output_url on reporting.report_executions for each row when (new.output_url is not null) execute function public.fail_once();
-    grant usage on sequence public.failures to pawl_worker`)
-  const execution = await stage.run(whole)
-  await stage.query('drop trigger fail_once on reporting.report_executions')
-  const begun = await stage.query<{ message: string }>(
-    `select message from reporting.execution_logs where execution_id = $1 and message like '%by worker%' order by id`,
-    [execution.id],
-  )
-  expect(begun.map(line => line.message)).toEqual(['begun by worker tester', 'resumed by worker tester'])
-  expect(execution).toMatchObject({ status: 'completed', metadata: { rows: ROWS } })
+    create trigger fail_once before update on pawl.lanes for each row when (new.cursor ->> 'part' = '4') execute function public.fail_once()`)
+  const figure = { type: 'metric', source: 'public.sales', columns: [{ name: 'id', aggregate: 'count' }] }
+  const both = { blocks: [{ type: 'table', title: 'All', source: 'public.sales', columns }, figure] }
+  const execution = await stage.run(await addReport(stage.query, stage.people, { type: 'custom', structure: both }))
+  await stage.query('drop trigger fail_once on pawl.lanes')
+  expect(await stage.query('select last_value as failed_at, is_called from public.failures')).toEqual([{ failed_at: 1, is_called: true }])
+  expect(execution).toMatchObject({ status: 'completed', metadata: { rows: ROWS + 1 } })
   expect((await fileOf(execution)).toString().split(/\n(?=\d+,)/).length).toBe(ROWS + 1)
 })
