@@ -23,7 +23,6 @@ export async function overrides({ quick }: { quick: boolean }): Promise<Record<s
     const slow = await slowDisk(bench, quick ? 20_000 : 200_000)
     const growth = await batchGrowth(bench, quick ? [10_000, 100_000] : [10_000, 1_000_000, 5_000_000])
     const { othersShare } = machine()
-    if (othersShare > 0.1) say(`others used ${Math.round(othersShare * 100)} % of the machine meanwhile: take the ratios with care`)
     return {
       rows,
       pairs: rounds,

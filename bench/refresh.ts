@@ -43,7 +43,6 @@ export async function refresh({ quick }: { quick: boolean }): Promise<Record<str
       )
     }
     const { othersShare } = machine()
-    if (othersShare > 0.1) say(`others used ${Math.round(othersShare * 100)} % of the machine meanwhile: take the ratios with care`)
 
     const memory = await memoryOf(bench, folder, quick ? 500_000 : 10_000_000)
     return {

@@ -31,7 +31,9 @@ export function watchMachine(postmasterPid: number): () => { othersShare: number
     const now = reading(postmasterPid)
     const busy = now.busy - begun.busy
     const others = busy - (now.ours - begun.ours)
-    return { othersShare: rounded(Math.max(0, others) / Math.max(1, now.all - begun.all)) }
+    const othersShare = rounded(Math.max(0, others) / Math.max(1, now.all - begun.all))
+    if (othersShare > 0.1) say(`others used ${Math.round(othersShare * 100)} % of the machine meanwhile: take the ratios with care`)
+    return { othersShare }
   }
 }
 

@@ -38,7 +38,6 @@ export async function reports({ quick }: { quick: boolean }): Promise<Record<str
       say(`round ${round}: COPY TO ${Math.round(copied)} ms, report ${Math.round(made)} ms`)
     }
     const { othersShare } = machine()
-    if (othersShare > 0.1) say(`others used ${Math.round(othersShare * 100)} % of the machine meanwhile: take the ratios with care`)
     const memory = await memoryOf(bench, folder, quick ? 200_000 : 2_000_000)
     return {
       rows,

@@ -125,7 +125,7 @@ function cell({ name, kind }: Column, format: Format): string {
   const own = `${quoted(name)}`
   // COPY would write t and f.
   if (kind === 'boolean') return `${own}::text`
-  if (!format.guarded || (kind !== 'text' && kind !== 'json')) return own
+  if (format.copy !== 'csv' || (kind !== 'text' && kind !== 'json')) return own
   return `case when ascii(${own}::text) in (${formulaStarts.join(', ')}) then '''' || ${own}::text else ${own}::text end`
 }
 

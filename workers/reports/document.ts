@@ -49,12 +49,11 @@ export type Format = {
   extension: string
   contentType: string
   /**
-   * How the server hands over the rows. `csv`: as they go into the file, so that `data` passes them through. `text`: PostgreSQL's own
+   * How the server hands over the rows. `csv`: as they go into the file, so that `data` passes them through, with an
+   * apostrophe before each text that a spreadsheet would take for a formula. `text`: PostgreSQL's own
    * COPY text, which is taken apart into rows.
    */
   copy: 'csv' | 'text'
-  /** Whether cells that a spreadsheet would take for formulas get an apostrophe before them, on the server. */
-  guarded: boolean
   /**
    * Whether a writer can go on in the middle of a block: what it wrote before is in the file already. Formats whose bytes depend on all
    * that came before (a zip's compression, a PDF's table of contents) can't.

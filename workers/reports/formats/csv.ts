@@ -2,7 +2,7 @@ import type { Block, Column, DataBlock, Format, Row } from '../document.ts'
 
 /**
  * First characters, by code point, for which spreadsheets take a cell to be a formula: tab, newline, carriage return, `+`, `-`, `=`, `@`
- * and the full-width forms of the last four, which some of them treat alike. The SQL of guarded formats asks for the same ones.
+ * and the full-width forms of the last four, which some of them treat alike. The SQL that copies CSV asks for the same ones.
  */
 export const formulaStarts: readonly number[] = [0x09, 0x0a, 0x0d, 0x2b, 0x2d, 0x3d, 0x40, 0xff0b, 0xff0d, 0xff1d, 0xff20]
 
@@ -23,7 +23,6 @@ export const csv: Format = {
   extension: 'csv',
   contentType: 'text/csv; charset=utf-8',
   copy: 'csv',
-  guarded: true,
   resumable: true,
   async open(head, sink, resumed) {
     const several = head.blocks.filter(holdsData).length > 1

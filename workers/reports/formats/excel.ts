@@ -24,7 +24,6 @@ export function excelFormat(sheetRowsMax: number): Format {
     extension: 'xlsx',
     contentType: 'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet',
     copy: 'text',
-    guarded: false,
     resumable: false,
     async open(head, sink) {
       const zip = await openZip(sink, new Date(head.generatedAt))

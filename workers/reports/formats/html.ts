@@ -11,7 +11,6 @@ export const html: Format = {
   extension: 'html',
   contentType: 'text/html; charset=utf-8',
   copy: 'text',
-  guarded: false,
   resumable: true,
   open,
 }

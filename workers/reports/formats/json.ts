@@ -8,7 +8,6 @@ export const json: Format = {
   extension: 'json',
   contentType: 'application/json; charset=utf-8',
   copy: 'text',
-  guarded: false,
   resumable: true,
   async open(head, sink, resumed) {
     let begun = resumed === undefined ? 0 : resumed.block + 1

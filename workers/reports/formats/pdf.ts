@@ -17,7 +17,6 @@ export const pdf: Format = {
   extension: 'pdf',
   contentType: 'application/pdf',
   copy: 'text',
-  guarded: false,
   resumable: false,
   open,
 }
