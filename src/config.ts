@@ -1,32 +1,27 @@
+import { resolve } from 'node:path'
 import { z } from 'zod'
+import {
+  bucket,
+  type Compression,
+  compression,
+  cron,
+  DAY_SECONDS,
+  emulator,
+  flag,
+  generations,
+  postgresUrl,
+  recipients,
+  storePlace,
+  wholeNumber,
+} from './config/fields.ts'
 import { PawlError } from './errors.ts'
-
-/** Node's timers can wait no longer; asked for more, they fire at once. */
-const TIMER_MS_MAX = 2_147_483_647
-const DAY_SECONDS = 86_400
-
-const wholeNumber = (fallback: number, least = 0, most = TIMER_MS_MAX) =>
-  z.string().trim().regex(/^\d+$/, 'must be a whole number').transform(Number).pipe(z.number().min(least).max(most)).default(fallback)
-const flag = (fallback: boolean) =>
-  z
-    .enum(['true', 'false', '1', '0', 'yes', 'no', 'on', 'off'])
-    .default(fallback ? 'true' : 'false')
-    .transform(text => ['true', '1', 'yes', 'on'].includes(text))
-const postgresUrl = z.string().regex(/^postgres(ql)?:\/\//, 'must start with postgres:// or postgresql://')
-
-/** Google's clients and emulators write `host:port`, `http://host:port` and `http://host:port/bigquery/v2`, and mean the same. */
-const emulator = z.string().transform((text, context) => {
-  const url = URL.parse(/^https?:\/\//.test(text) ? text : `http://${text}`)
-  if (url !== null && url.username === '' && url.search === '' && /^\/(bigquery\/v2\/?)?$/.test(url.pathname)) return `${url.origin}/bigquery/v2`
-  context.addIssue({ code: 'custom', message: 'must be host:port or http://host:port' })
-  return z.NEVER
-})
-
-/** Relative paths would depend on where someone stood when starting a worker. */
-const storePlace = z.string().regex(/^(\/|s3:\/\/[^/]+(\/.*)?$)/, 'must be an absolute path or s3://bucket/prefix')
 
 /** Every variable Pawl reads, with its default. Names without `PAWL_` are those of the source documents. */
 const environment = z.object({
+  BACKUP_COMPRESSION: compression,
+  BACKUP_DIR: z.string().optional(),
+  BACKUP_RETENTION_DAYS: wholeNumber(30, 1),
+  BACKUP_S3_BUCKET: bucket.optional(),
   BIGQUERY_EMULATOR_HOST: emulator.optional(),
   DATABASE_URL: postgresUrl.optional(),
   DATABASE_DIRECT_URL: postgresUrl.optional(),
@@ -39,6 +34,19 @@ const environment = z.object({
   GOOGLE_CLOUD_PROJECT: z.string().optional(),
   NODE_ENV: z.string().optional(),
   KUBERNETES_SERVICE_HOST: z.string().optional(),
+  PAWL_ARCHIVE_STORE: storePlace.optional(),
+  PAWL_BACKUP_CLEANUP: cron('0 4 * * *'),
+  PAWL_BACKUP_DAILY: cron('0 2 * * *'),
+  PAWL_BACKUP_HOURS: wholeNumber(6, 1, 24),
+  PAWL_BACKUP_IDENTITY: z.string().optional(),
+  PAWL_BACKUP_KEEP: generations,
+  PAWL_BACKUP_RECIPIENTS: recipients,
+  // What can't be read back at once can't be verified.
+  PAWL_BACKUP_STORAGE_CLASS: z
+    .string()
+    .regex(/^(?!GLACIER$|DEEP_ARCHIVE$)[A-Z_]+$/, 'must be a storage class that can be read at once, such as STANDARD_IA')
+    .optional(),
+  PAWL_BACKUP_WEEKLY: cron('0 3 * * 0'),
   PAWL_CONCURRENCY: wholeNumber(4, 1),
   PAWL_DATA_DIR: z.string().optional(),
   PAWL_DRAIN_SECONDS: wholeNumber(50, 1, DAY_SECONDS),
@@ -48,14 +56,41 @@ const environment = z.object({
   PAWL_LEASE_SECONDS: wholeNumber(10, 2, DAY_SECONDS),
   PAWL_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
   PAWL_MIGRATIONS_DIR: z.string().optional(),
+  PAWL_PG_BIN: z.string().optional(),
   PAWL_REPLICA_WAIT_MS: wholeNumber(5_000),
   PAWL_REPORT_STORE: storePlace.optional(),
   PAWL_REPORT_URL: z.url({ protocol: /^https?$/, error: 'must be an http or https URL' }).optional(),
   PAWL_S3_PATH_STYLE: flag(false),
+  PAWL_SCRATCH_URL: postgresUrl.optional(),
   PAWL_SLICE_MS: wholeNumber(50, 0, 1000),
   PAWL_TURN_SECONDS: wholeNumber(23 * 3600, 1, DAY_SECONDS),
   PAWL_WORKER_NAME: z.string().optional(),
 })
+
+/** Their names; `PAWL_SOURCE_<NAME>` comes beside them. */
+export const variableNames: readonly string[] = Object.keys(environment.shape)
+
+export type { Compression } from './config/fields.ts'
+
+/** Backups as the environment wants them (document 004; docs/backups.md). */
+export type BackupConfig = Readonly<{
+  /** Where they are kept: an absolute path, or `s3://bucket/prefix`. Undefined: none are taken. */
+  place: string | undefined
+  compression: Compression
+  /** Public keys of age. None: backups are not encrypted. */
+  recipients: readonly string[]
+  /** The file that holds the private key: for restores, on no worker. */
+  identityFile: string | undefined
+  /** How many days of the newest backups stay, whatever the generations say. */
+  keepDays: number
+  keep: Readonly<{ daily: number; weekly: number; monthly: number }>
+  /** In UTC; undefined: never. */
+  crons: Readonly<{ daily: string | undefined; weekly: string | undefined; cleanup: string | undefined }>
+  /** S3's; undefined: the bucket's own. */
+  storageClass: string | undefined
+  /** A dump that takes longer is broken off: its snapshot holds back vacuum everywhere. */
+  dumpMs: number
+}>
 
 /** The environment, read once and frozen: every limit and default of the daemon, units in the names. */
 export type Config = Readonly<{
@@ -70,6 +105,13 @@ export type Config = Readonly<{
   reportStore: string | undefined
   /** What comes before a report's key in its URL, where people reach the store through a web server. */
   reportUrl: string | undefined
+  backup: BackupConfig
+  /** Where months of partitioned tables go before they are dropped; where backups go, unless said otherwise. */
+  archiveStore: string | undefined
+  /** Where pg_dump and pg_restore of the server's major version are; undefined: they are looked for. */
+  pgBin: string | undefined
+  /** A server on which backups may be restored to be verified; undefined: the one they come from. */
+  scratchUrl: string | undefined
   /** Whether S3 is asked for `host/bucket/key` (MinIO and its kin) instead of `bucket.host/key`. */
   s3PathStyle: boolean
   /** Databases that refreshes read from, by the name their settings use: `PAWL_SOURCE_SALES` is `sales`. */
@@ -115,7 +157,22 @@ export function readConfig(env: Record<string, string | undefined> = process.env
     })
   }
   const e = parsed.data
+  const backupPlace = e.BACKUP_S3_BUCKET ?? (e.BACKUP_DIR === undefined ? undefined : resolve(e.BACKUP_DIR))
   return Object.freeze({
+    backup: Object.freeze({
+      place: backupPlace,
+      compression: e.BACKUP_COMPRESSION,
+      recipients: e.PAWL_BACKUP_RECIPIENTS,
+      identityFile: e.PAWL_BACKUP_IDENTITY,
+      keepDays: e.BACKUP_RETENTION_DAYS,
+      keep: e.PAWL_BACKUP_KEEP,
+      crons: { daily: e.PAWL_BACKUP_DAILY, weekly: e.PAWL_BACKUP_WEEKLY, cleanup: e.PAWL_BACKUP_CLEANUP },
+      storageClass: e.PAWL_BACKUP_STORAGE_CLASS,
+      dumpMs: e.PAWL_BACKUP_HOURS * 3_600_000,
+    }),
+    archiveStore: e.PAWL_ARCHIVE_STORE ?? backupPlace,
+    pgBin: e.PAWL_PG_BIN,
+    scratchUrl: e.PAWL_SCRATCH_URL,
     databaseUrl: e.DATABASE_URL,
     directUrl: e.DATABASE_DIRECT_URL ?? e.DATABASE_URL,
     replicaUrl: e.DATABASE_READ_REPLICA_URL,

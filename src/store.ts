@@ -4,7 +4,7 @@ import type { Store } from './store/contract.ts'
 import { openDirectory } from './store/directory.ts'
 import { openS3 } from './store/s3.ts'
 
-export type { Draft, Store } from './store/contract.ts'
+export type { Draft, Entry, Store } from './store/contract.ts'
 
 /** `baseUrl`: what comes before a key in its URL, where people reach the store through a web server. */
 export type StoreOptions = { config: Config; baseUrl?: string | undefined }

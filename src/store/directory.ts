@@ -1,21 +1,27 @@
 import { createHash } from 'node:crypto'
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, opendir, rename, rm, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { codeOf, PawlError } from '../errors.ts'
-import { checkedKey, type Draft, draftMissing, fileMissing, type Store } from './contract.ts'
+import { checkedKey, type Draft, draftMissing, type Entry, fileMissing, isKey, type Store } from './contract.ts'
 import { BLOCK_BYTES, gather } from './gather.ts'
 import { directoryTrouble } from './trouble.ts'
 
 /** What a draft needs to know of where it is. */
-type Location = { directory: string; draft: string; file: string }
+type Location = { directory: string; draft: string; file: string; mode: number }
 
 /** A directory that every worker sees: a local one, or a mounted share. Published files have no dot before their name. */
 export function openDirectory(path: string): Store {
   const directory = resolve(path)
-  const locate = (key: string): Location => ({ directory, draft: join(directory, `.${checkedKey(key)}.draft`), file: join(directory, key) })
+  const locate = (key: string, isPrivate = false): Location => ({
+    directory,
+    draft: join(directory, `.${checkedKey(key)}.draft`),
+    file: join(directory, key),
+    mode: isPrivate ? 0o600 : 0o640,
+  })
   return {
-    create: (key, { continues }) => clearly(directory, () => create(locate(key), continues && { ...continues, draft: locate(continues.key).draft })),
+    create: (key, { continues, isPrivate }) =>
+      clearly(directory, () => create(locate(key, isPrivate), continues && { ...continues, draft: locate(continues.key).draft })),
     read: key => read(locate(key), key),
     // The draft first: its writer may live and rename it at any moment, so that after it only the file can be there.
     remove: key =>
@@ -24,6 +30,7 @@ export function openDirectory(path: string): Store {
         await rm(draft, { force: true })
         await rm(file, { force: true })
       }),
+    list: () => list(directory),
     url: key => pathToFileURL(locate(key).file).href,
   }
 }
@@ -110,7 +117,7 @@ function writeTo(handle: FileHandle, location: Location): Draft {
       if (published !== undefined) return published
       await roomily(async () => {
         await blocks.flush()
-        await handle.chmod(0o640)
+        await handle.chmod(location.mode)
         // Before the rename, or a power cut could leave the name with nothing behind it.
         await handle.sync()
         await rename(location.draft, location.file).catch((error: unknown) => {
@@ -157,6 +164,28 @@ async function* read({ directory, file }: Location, key: string): AsyncIterable<
   } catch (error) {
     throw directoryTrouble(error, directory)
   }
+}
+
+/** A directory that nobody has written to yet is an empty one. */
+async function* list(directory: string): AsyncIterable<Entry> {
+  try {
+    const names = await opendir(directory).catch((error: unknown) => {
+      if (codeOf(error) !== 'ENOENT') throw error
+    })
+    for await (const { name } of names ?? []) {
+      const draft = /^\.(.*)\.draft$/.exec(name)?.[1]
+      const key = draft ?? name
+      // Gone since its name was read: published, or removed.
+      const found = isKey(key) ? await stat(join(directory, name)).catch(ifThere) : undefined
+      if (found?.isFile()) yield { key, bytes: found.size, modifiedAt: found.mtime, isDraft: draft !== undefined }
+    }
+  } catch (error) {
+    throw directoryTrouble(error, directory)
+  }
+}
+
+function ifThere(error: unknown): undefined {
+  if (codeOf(error) !== 'ENOENT') throw error
 }
 
 async function clearly<Result>(directory: string, act: () => Promise<Result>): Promise<Result> {

@@ -10,6 +10,9 @@ export type Sdk = { s3: typeof S3; client: S3.S3Client }
 /** Where an object is. */
 export type Name = { Bucket: string; Key: string }
 
+/** What is fixed of an object when it is begun. */
+export type Headers = { ContentType: string; Metadata?: Record<string, string>; StorageClass?: S3.StorageClass }
+
 /** An object on its way. What fails has aborted the upload before it throws. */
 export type Parts = {
   write(bytes: Uint8Array): Promise<void>
@@ -24,7 +27,7 @@ export type Parts = {
  * `Upload` makes new ones for each, and 300 MB through it took 95 MB of memory here instead of 31; it also tells of a part's failure only
  * when the next is full, and can't break off one under way.
  */
-export function sendParts({ s3, client }: Sdk, target: Name & { ContentType: string }): Parts {
+export function sendParts({ s3, client }: Sdk, target: Name & Headers): Parts {
   const { Bucket, Key } = target
   const stop = new AbortController()
   const { signal: abortSignal } = stop

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import type { Readable } from 'node:stream'
-import type { ListMultipartUploadsCommandOutput, MultipartUpload } from '@aws-sdk/client-s3'
+import type { ListMultipartUploadsCommandOutput, ListObjectsV2CommandOutput, MultipartUpload, StorageClass } from '@aws-sdk/client-s3'
 import type { Config } from '../config.ts'
 import { messageOf, PawlError } from '../errors.ts'
-import { checkedKey, type Draft, draftMissing, fileMissing, type Store } from './contract.ts'
+import { type CreateOptions, checkedKey, type Draft, draftMissing, type Entry, fileMissing, isKey, type Store } from './contract.ts'
 import { type Name, type Parts, type Sdk, sendParts } from './parts.ts'
 import { s3Trouble } from './trouble.ts'
 
@@ -34,8 +34,8 @@ export function openS3({ bucket, prefix }: Bucket, config: Config): Store {
     }
   const named = (key: string) => ({ Bucket: bucket, Key: prefix + checkedKey(key) })
   return {
-    async create(key, { contentType, continues }) {
-      const target = { ...named(key), ContentType: contentType }
+    async create(key, { continues, ...options }) {
+      const target = { ...named(key), ...headersOf(options) }
       if (continues !== undefined) throw draftMissing(checkedKey(continues.key), 'S3 has no drafts that could be')
       return writeTo(sendParts(await sdkOf(config), target), clearly(`writing ${place}${key}`))
     },
@@ -54,9 +54,19 @@ export function openS3({ bucket, prefix }: Bucket, config: Config): Store {
       const sdk = await sdkOf(config)
       await clearly(`removing ${place}${key}`)(async () => {
         // The uploads first: their writer may live and complete one at any moment, so that after it only the file can be there.
-        for await (const upload of uploadsOf(sdk, name)) await abort(sdk, name, upload)
+        for await (const upload of uploadsOf(sdk, name.Bucket, name.Key)) if (upload.Key === name.Key) await abort(sdk, name, upload)
         await sdk.client.send(new sdk.s3.DeleteObjectCommand(name))
       })
+    },
+    async *list() {
+      const sdk = await sdkOf(config)
+      try {
+        // The uploads first: one that is completed meanwhile is then seen as both, else as neither.
+        yield* draftsIn(sdk, bucket, prefix)
+        yield* filesIn(sdk, bucket, prefix)
+      } catch (error) {
+        throw s3Trouble(error, bucket, `listing ${place}`)
+      }
     },
     url: key => `s3://${bucket}/${named(key).Key}`,
   }
@@ -91,11 +101,40 @@ function writeTo(parts: Parts, clearly: Clearly): Draft {
 
 type Clearly = <Result>(act: () => Promise<Result>) => Promise<Result>
 
-async function* uploadsOf({ s3, client }: Sdk, { Bucket, Key }: Name): AsyncIterable<MultipartUpload> {
+function headersOf({ contentType, metadata, storageClass }: CreateOptions) {
+  return {
+    ContentType: contentType,
+    ...(metadata === undefined ? {} : { Metadata: metadata }),
+    // What a store calls its classes is its own business: what it doesn't know it refuses by itself.
+    ...(storageClass === undefined ? {} : { StorageClass: storageClass as StorageClass }),
+  }
+}
+
+/** What lies deeper than the prefix belongs to others, and is not even listed. */
+async function* filesIn({ s3, client }: Sdk, Bucket: string, Prefix: string): AsyncIterable<Entry> {
+  for (let from: { ContinuationToken?: string } | undefined = {}; from !== undefined; ) {
+    const page: ListObjectsV2CommandOutput = await client.send(new s3.ListObjectsV2Command({ Bucket, Prefix, Delimiter: '/', ...from }))
+    for (const { Key = '', Size = 0, LastModified } of page.Contents ?? []) {
+      const key = Key.slice(Prefix.length)
+      if (isKey(key) && LastModified !== undefined) yield { key, bytes: Size, modifiedAt: LastModified, isDraft: false }
+    }
+    const next = page.IsTruncated === true ? page.NextContinuationToken : undefined
+    from = next === undefined || next === '' ? undefined : { ContinuationToken: next }
+  }
+}
+
+async function* draftsIn(sdk: Sdk, bucket: string, prefix: string): AsyncIterable<Entry> {
+  for await (const { Key = '', Initiated } of uploadsOf(sdk, bucket, prefix)) {
+    const key = Key.slice(prefix.length)
+    if (isKey(key) && Initiated !== undefined) yield { key, bytes: 0, modifiedAt: Initiated, isDraft: true }
+  }
+}
+
+async function* uploadsOf({ s3, client }: Sdk, Bucket: string, Prefix: string): AsyncIterable<MultipartUpload> {
   // A page ends within the uploads of one key, too: both markers lead on.
   for (let from: Marker | undefined = {}; from !== undefined; ) {
-    const page: ListMultipartUploadsCommandOutput = await client.send(new s3.ListMultipartUploadsCommand({ Bucket, Prefix: Key, ...from }))
-    yield* (page.Uploads ?? []).filter(upload => upload.Key === Key)
+    const page: ListMultipartUploadsCommandOutput = await client.send(new s3.ListMultipartUploadsCommand({ Bucket, Prefix, ...from }))
+    yield* page.Uploads ?? []
     from = page.IsTruncated === true ? marker(page.NextKeyMarker, page.NextUploadIdMarker) : undefined
   }
 }

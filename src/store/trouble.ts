@@ -61,7 +61,7 @@ export function s3Trouble(error: unknown, bucket: string, what: string): unknown
     return new PawlError('store.denied', message, {
       hint:
         `give the worker credentials (AWS_ACCESS_KEY_ID, a role, …) with s3:PutObject, s3:GetObject, s3:DeleteObject, ` +
-        `s3:AbortMultipartUpload and s3:ListBucketMultipartUploads on ${bucket}`,
+        `s3:ListBucket, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads on ${bucket}`,
       cause: error,
     })
   }

@@ -26,6 +26,7 @@ export const pureFiles = [
   'workers/reports/copy-rows.ts',
   'workers/reports/csv-rows.ts',
   'workers/refresh/sources/copy-text.ts',
+  'workers/maintenance/backups/retention.ts',
 ]
 
 /** drizzle-kit reads the schema by a pattern in drizzle.config.ts, so nothing needs to import it. */
@@ -68,7 +69,12 @@ const owners: { thing: string; modules?: RegExp; uses?: RegExp; files: RegExp; t
     files: /^bin\//,
     instead: 'take an AbortSignal, and throw a PawlError: bin/ decides when the process ends',
   },
-  { thing: 'other processes', modules: /^(node:)?child_process$/, files: /^src\/embedded(\.ts$|\/)/, instead: 'only the embedded PostgreSQL starts processes' },
+  {
+    thing: 'other processes',
+    modules: /^(node:)?child_process$/,
+    files: /^src\/(tools\.ts$|embedded(\.ts$|\/))/,
+    instead: "only the embedded PostgreSQL and PostgreSQL's own tools (src/tools.ts) are started",
+  },
   { thing: '`process` by import', modules: /^(node:)?process$/, files: /^$/, instead: 'write the global `process`, where these rules see what of it is used' },
 ]
 
@@ -179,6 +185,12 @@ export const rules: Readonly<Record<string, Rule>> = {
     return [...misnamed, ...homeless]
   },
 
+  'client/ stands alone': everything =>
+    eachImport(everything, (source, target) => {
+      if (roomOf(source.path) !== 'client' || target.to?.startsWith('client/') === true || target.specifier.startsWith('node:')) return undefined
+      return `imports ${target.to ?? target.specifier}, but the client is published by itself and takes its connection from the caller; take what you need as a parameter`
+    }),
+
   'every import names its module': house =>
     [...house.values()].flatMap(source =>
       source.unreadable.map(line => ({
@@ -189,12 +201,15 @@ export const rules: Readonly<Record<string, Rule>> = {
     ),
 }
 
-/** Every breach of every rule. Files in `test/` are only measured. */
+/** Rules that look at all files, also outside the rooms. */
+const everywhere = [`no file has more than ${LINES_MAX} lines`, 'client/ stands alone']
+
+/** Every breach of every rule. Files in `test/` and `examples/` are only measured. */
 export function inspect(tree: Tree): Breach[] {
   const all = [...tree].map(([path, text]) => readSource(path, text))
   const house = new Map(all.filter(source => rooms.includes(roomOf(source.path))).map(source => [source.path, source]))
   const measured = new Map(all.map(source => [source.path, source]))
-  return Object.entries(rules).flatMap(([rule, check]) => check(rule.includes('lines') ? measured : house).map(breach => ({ rule, ...breach })))
+  return Object.entries(rules).flatMap(([rule, check]) => check(everywhere.includes(rule) ? measured : house).map(breach => ({ rule, ...breach })))
 }
 
 function eachImport(house: House, judge: (source: Source, target: Import) => string | undefined): Omit<Breach, 'rule'>[] {

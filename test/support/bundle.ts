@@ -21,7 +21,7 @@ export function buildBundle({ modules = false } = {}): { folder: string; remove(
 }
 
 /** Node's flags in the image's ENTRYPOINT: what is measured here is what runs there. */
-function imageFlags(): string[] {
+export function imageFlags(): string[] {
   const entry = /^ENTRYPOINT (.*)$/m.exec(readFileSync(join(checkout, 'Dockerfile'), 'utf8'))?.[1]
   if (entry === undefined) throw new Error('the Dockerfile has no ENTRYPOINT')
   return (JSON.parse(entry) as string[]).filter(word => word.startsWith('--'))

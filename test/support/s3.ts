@@ -23,6 +23,8 @@ export type FakeS3 = {
 
 const BUCKET = 'pawl-test'
 const PAGE = 2
+/** When all uploads began. */
+export const INITIATED = '2026-01-02T03:04:05.000Z'
 
 /**
  * fauxqs behind a front of ours. The front answers ListMultipartUploads, which fauxqs 2.4 doesn't know, two a page; remembers what was
@@ -124,6 +126,6 @@ function page(uploads: Map<string, string>, query: URLSearchParams): string {
   const shown = found.slice(0, PAGE)
   const last = shown.at(-1)
   const next = `<NextKeyMarker>${last?.key ?? ''}</NextKeyMarker><NextUploadIdMarker>${last?.id ?? ''}</NextUploadIdMarker>`
-  const rows = shown.map(({ id, key }) => `<Upload><Key>${key}</Key><UploadId>${id}</UploadId></Upload>`).join('')
+  const rows = shown.map(({ id, key }) => `<Upload><Key>${key}</Key><UploadId>${id}</UploadId><Initiated>${INITIATED}</Initiated></Upload>`).join('')
   return `<?xml version="1.0"?><ListMultipartUploadsResult>${next}<IsTruncated>${found.length > PAGE}</IsTruncated>${rows}</ListMultipartUploadsResult>`
 }

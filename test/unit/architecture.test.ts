@@ -36,6 +36,8 @@ const sound: Tree = new Map([
     'bench/run.ts',
     `import { workers } from '../workers/index.ts'\nexport const stamp = new Date(0) // not new Date(), nor Date.now()\nexport const text = 'process.env' + workers\n`,
   ],
+  ['client/src/index.ts', `import { setTimeout } from 'node:timers/promises'\nexport * from './wait.ts'\nexport const pause = setTimeout\n`],
+  ['client/src/wait.ts', `export const begun = performance.now()\n`],
   ['test/unit/clock.test.ts', `process.exit(Number(process.env.X))\n`],
 ])
 
@@ -77,7 +79,7 @@ const planted: Record<string, { file: string; text: string; at?: number; says: s
     { file: 'src/worker.ts', text: `const at = new Date()\n`, says: '(new Date())' },
     { file: 'src/worker.ts', text: `process.on('SIGTERM', () => {})\n`, says: "the process's signals and its end (process.on)" },
     { file: 'src/worker.ts', text: `if (1 > 2) process.exit(1)\n`, says: '(process.exit)' },
-    { file: 'workers/refresh/load.ts', text: `import { spawn } from 'node:child_process'\n`, says: 'only the embedded PostgreSQL starts processes' },
+    { file: 'workers/refresh/load.ts', text: `import { spawn } from 'node:child_process'\n`, says: 'only the embedded PostgreSQL and' },
   ],
   'pure files import types and errors only': [
     { file: 'src/queues.ts', text: `import { z } from 'zod'\n`, says: 'imports zod, but this file is pure' },
@@ -111,6 +113,10 @@ const planted: Record<string, { file: string; text: string; at?: number; says: s
       at: 4,
       says: 'no worker in workers/a/b.ts',
     },
+  ],
+  'client/ stands alone': [
+    { file: 'client/src/wait.ts', text: `import { now } from '../../src/clock.ts'\n`, says: 'imports src/clock.ts, but the client is published by itself' },
+    { file: 'client/src/wait.ts', text: `\nimport type { Pool } from 'pg'\n`, at: 2, says: 'imports pg' },
   ],
   'every import names its module': [{ file: 'src/clock.ts', text: `\nawait import(name)\n`, at: 2, says: 'imports a computed module' }],
 }
