@@ -8,7 +8,7 @@ export type Task = {
   perform(data: Record<string, unknown>, context: TaskContext): Promise<Record<string, unknown>>
 }
 
-export type TaskContext = Pick<HandlerOptions, 'db' | 'log' | 'clock' | 'lease'> & { signal: AbortSignal }
+export type TaskContext = Pick<HandlerOptions, 'config' | 'db' | 'log' | 'clock' | 'lease'> & { signal: AbortSignal }
 
 /** Binds a task to its queue: one verdict on how it ended becomes done, retry with backoff, or dead letter. */
 export function performing(task: Task, options: HandlerOptions): (data: unknown, jobId: string, expired: AbortSignal) => Promise<Settlement> {

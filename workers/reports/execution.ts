@@ -9,7 +9,7 @@ import type { Format } from './document.ts'
 import { formats } from './formats.ts'
 import { type Cursor, type Made, makeHead, type Start } from './layout.ts'
 import { boundedSink } from './sink.ts'
-import { watchForStop } from './stop.ts'
+import { watchForStop } from '../../src/stop.ts'
 
 /** One attempt at an execution, from its opening to its file. */
 export async function execute(context: RunContext): Promise<Ending | 'ended'> {

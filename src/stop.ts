@@ -1,4 +1,4 @@
-import type { Ending, RunContext } from '../../src/batches.ts'
+import type { Ending, RunContext } from './batches.ts'
 
 /** How often a run that is at work on something long asks whether anyone wants it to stop. */
 const LOOK_MS = 1_000
