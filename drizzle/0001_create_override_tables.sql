@@ -1,6 +1,6 @@
 -- Document 000, V1.0: the host application's tables (adopted when they exist, created when they don't), the audit trail and
--- the operations. Locks: ADD COLUMN takes ACCESS EXCLUSIVE on adopted tables, and none of them rewrites a table; the index on recipients holds
--- up writers while it is built. All of it is one transaction: adopt large tables in a quiet hour.
+-- the operations. Locks: ADD COLUMN takes ACCESS EXCLUSIVE on adopted tables to the end of the file, which neither rewrites nor reads one of them;
+-- what has to read them (indexes, constraints) is left to 0014, where it stops nobody.
 create temporary table pawl_creates on commit drop as
 select wanted.relation
 from unnest(array['users', 'categories', 'recipients', 'category_recipient_settings', 'system_maintenance_log']) wanted (relation)
@@ -150,16 +150,12 @@ begin
 end
 $$;
 --> statement-breakpoint
-create index if not exists idx_system_maintenance_log_operation on public.system_maintenance_log (operation, timestamp desc);
---> statement-breakpoint
--- The walk of an override: keyset by id over one category's live recipients.
-create index if not exists idx_recipients_override_target on public.recipients (category_id, id) where is_ad_synced and is_active;
---> statement-breakpoint
 
 -- Makes PARENT_yYYYYmMM with UTC bounds. LIKE and ATTACH take SHARE UPDATE EXCLUSIVE on the parent where PARTITION OF takes
 -- ACCESS EXCLUSIVE: behind a 3 s reader an insert stalled 46 ms instead of 2,525 ms. No DEFAULT partition: it blocks what it catches.
+-- Attaching waits for writers of the tables that the parent refers to, and everyone who comes behind it waits with it: 50 ms at a time.
 create function pawl.ensure_month_partition(parent regclass, month date) returns text
-language plpgsql set search_path = pg_catalog, pg_temp set timezone = 'UTC'
+language plpgsql set search_path = pg_catalog, pg_temp set timezone = 'UTC' set lock_timeout = '50ms'
 as $$
 declare
   first date := date_trunc('month', month)::date;
@@ -172,13 +168,23 @@ begin
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
   where c.oid = parent and c.relkind = 'p';
   part := base || '_y' || to_char(first, 'YYYY') || 'm' || to_char(first, 'MM');
-  perform pg_advisory_xact_lock(hashtext('pawl.ensure_month_partition'), hashtext(part));
-  if to_regclass(format('%I.%I', space, part)) is not null then
-    return null;
-  end if;
-  execute format('create table %I.%I (like %s including defaults including constraints)', space, part, parent);
-  execute format('alter table %s attach partition %I.%I for values from (%L) to (%L)', parent, space, part, first, next);
-  return space || '.' || part;
+  for attempt in 1..60 loop
+    begin
+      perform pg_advisory_xact_lock(hashtext('pawl.ensure_month_partition'), hashtext(part));
+      if to_regclass(format('%I.%I', space, part)) is not null then
+        return null;
+      end if;
+      execute format('create table %I.%I (like %s including defaults including constraints)', space, part, parent);
+      execute format('alter table %s attach partition %I.%I for values from (%L) to (%L)', parent, space, part, first, next);
+      return space || '.' || part;
+    exception when lock_not_available then
+      if attempt = 60 then
+        raise;
+      end if;
+      -- Its locks are gone with the attempt: those who waited go first.
+      perform pg_sleep(0.15);
+    end;
+  end loop;
 end
 $$;
 --> statement-breakpoint
@@ -275,6 +281,8 @@ end
 $$;
 --> statement-breakpoint
 comment on function public.refuse_audit_key_change() is 'An audited id that changed would leave settings rows naming an operation nobody audited';
+--> statement-breakpoint
+revoke execute on function public.refuse_audit_key_change() from public;
 --> statement-breakpoint
 create trigger trigger_category_override_audit_key_update before update of operation_id on public.category_override_audit
 for each row when (new.operation_id is distinct from old.operation_id) execute function public.refuse_audit_key_change();
@@ -409,4 +417,6 @@ comment on function public.get_override_operation_progress(varchar) is 'Document
 --> statement-breakpoint
 revoke execute on all routines in schema pawl from public;
 --> statement-breakpoint
-revoke execute on function public.cleanup_old_override_operations(), public.maintain_audit_partitions() from public;
+revoke execute on function
+  public.cleanup_old_override_operations(), public.maintain_audit_partitions(), public.touch_category_override_operation()
+from public;

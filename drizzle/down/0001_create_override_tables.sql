@@ -11,8 +11,6 @@ drop function public.refuse_audit_key_change();
 drop table public.category_override_audit_keys;
 drop function pawl.ensure_month_partitions(regclass, integer);
 drop function pawl.ensure_month_partition(regclass, date);
-drop index public.idx_recipients_override_target;
-drop index public.idx_system_maintenance_log_operation;
 do $$
 declare
   created text;

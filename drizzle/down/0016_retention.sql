@@ -1,0 +1,30 @@
+-- pawl:destructive
+-- Drops the rules and the list of archives; their files stay in the store, and what is detached stays a table by itself.
+drop function pawl.forget_archive_files(text[]);
+drop function pawl.stray_archive_files(integer);
+drop function pawl.drop_archive(text, bigint);
+drop function pawl.clear_dependents(text, bigint, integer);
+drop function pawl.archive_verified(text, bigint, text);
+drop function pawl.archive_written(text, bigint, jsonb);
+drop function pawl.touch_archive(text, bigint);
+drop function pawl.begin_archive_file(text, bigint, text);
+drop function pawl.detach_archive(text, bigint, boolean);
+drop function pawl.note_late_write() cascade;
+drop function pawl.move_dependents(text, bigint, integer);
+drop function pawl.start_archive(text, bigint);
+drop function pawl.step_archive(text, bigint, jsonb, bigint);
+drop function pawl.hold_archive(text, bigint);
+drop function pawl.plan_archives();
+drop function pawl.archive_hindrance(text, text);
+drop function pawl.add_archive(text, text, timestamptz, timestamptz, text);
+drop function pawl.archive_changed(text, text, text);
+drop function pawl.prune(integer, integer);
+drop function pawl.extend_partitions(integer);
+drop view pawl.months_ahead;
+drop view pawl.partitions;
+drop table pawl.archive_files;
+drop table pawl.archives;
+drop table pawl.retention;
+drop function pawl.keep_documents_word();
+delete from pawl.checkpoints where kind = 'archive';
+delete from pawl.kinds where kind = 'archive';
