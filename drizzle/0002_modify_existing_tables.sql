@@ -1,6 +1,5 @@
 -- Document 000, V1.1: provenance on category_recipient_settings, override history on categories, the views over both.
--- Locks: ADD COLUMN takes ACCESS EXCLUSIVE, and as it is one transaction, readers wait until the constraint is validated and the indexes are
--- built: half a second for a million settings (measured). Adopt large tables in a quiet hour.
+-- Locks: ADD COLUMN takes ACCESS EXCLUSIVE on both for moments: no row is read. 0014 validates the constraints and builds the indexes.
 alter table public.category_recipient_settings
   add column if not exists updated_by_operation varchar(50),
   add column if not exists is_override_generated boolean default false,
@@ -34,17 +33,6 @@ begin
   end if;
 end
 $$;
---> statement-breakpoint
-alter table public.category_recipient_settings validate constraint fk_category_recipient_settings_operation;
---> statement-breakpoint
-alter table public.category_recipient_settings validate constraint chk_valid_operation_reference;
---> statement-breakpoint
-alter table public.categories validate constraint fk_categories_last_override_user;
---> statement-breakpoint
-create index if not exists idx_category_recipient_settings_override
-on public.category_recipient_settings (updated_by_operation, override_timestamp desc) where is_override_generated = true;
---> statement-breakpoint
-create index if not exists idx_categories_last_override on public.categories (last_override_at desc) where last_override_at is not null;
 --> statement-breakpoint
 create function public.update_category_override_stats() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp

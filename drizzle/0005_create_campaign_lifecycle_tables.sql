@@ -1,6 +1,7 @@
 -- Document 002: campaigns, their timers, state log (by month), metrics and executions; adopted where they exist already.
--- Locks: ADD COLUMN and SET DEFAULT take ACCESS EXCLUSIVE on adopted tables until the end of the file, which validates a check, builds the
--- document's indexes and carries a printed state log over. Adopt large tables in a quiet hour.
+-- Locks: ADD COLUMN and SET DEFAULT take ACCESS EXCLUSIVE on adopted tables until the end of the file, for moments: constraints, indexes and the
+-- materialized views are left to 0014. Only a printed state log keeps them longer, as its rows are carried over: with a
+-- large one, adopt in a quiet hour. The indexes that are built here are those of the new log.
 
 -- The document as printed makes a plain state log, which can't become a partitioned one: its rows are carried over at the end.
 do $$
@@ -14,9 +15,9 @@ begin
     end if;
     drop index if exists public.idx_campaign_state_log_campaign_id, public.idx_campaign_state_log_created_at, public.idx_campaign_state_log_trigger_event;
   end if;
-  -- The printed one lets a second timer slip in between two retries.
+  -- The printed one lets a second timer slip in between two retries. It guards what it can until 0014 has built the better one.
   if pg_get_indexdef(to_regclass('public.unique_active_timer_per_type')) not like '%FAILED%' then
-    drop index public.unique_active_timer_per_type;
+    alter index public.unique_active_timer_per_type rename to unique_active_timer_per_type_printed;
   end if;
   -- REFRESH … CONCURRENTLY needs unique indexes, the printed ones are not; the views hold nothing of their own.
   drop materialized view if exists public.mv_active_campaigns, public.mv_pending_timers;
@@ -103,8 +104,6 @@ begin
 end
 $$;
 --> statement-breakpoint
-alter table public.campaigns validate constraint calculated_end_time;
---> statement-breakpoint
 comment on table public.campaigns is 'Campaigns and their state (document 002): CREATED, RUNNING, CLOSED, REWARD_CLAIM, EXPIRED';
 --> statement-breakpoint
 comment on table public.campaign_timers is 'When something is to happen to a campaign (document 002). A row fires, whoever inserted it. FAILED with retry_count < 5 waits for next_attempt_at';
@@ -113,53 +112,6 @@ comment on table public.campaign_metrics is 'Measurements of campaigns (document
 --> statement-breakpoint
 comment on table public.timer_executions is 'One row per attempt of a timer (document 002)';
 --> statement-breakpoint
-create index if not exists idx_campaigns_status on public.campaigns (status);
---> statement-breakpoint
-create index if not exists idx_campaigns_start_time on public.campaigns (start_time);
---> statement-breakpoint
-create index if not exists idx_campaigns_end_time on public.campaigns (end_time);
---> statement-breakpoint
-create index if not exists idx_campaigns_created_at on public.campaigns (created_at);
---> statement-breakpoint
-create index if not exists idx_campaign_timers_campaign_id on public.campaign_timers (campaign_id);
---> statement-breakpoint
-create index if not exists idx_campaign_timers_status on public.campaign_timers (status);
---> statement-breakpoint
-create index if not exists idx_campaign_timers_scheduled_at on public.campaign_timers (scheduled_at);
---> statement-breakpoint
-create index if not exists idx_campaign_timers_timer_type on public.campaign_timers (timer_type);
---> statement-breakpoint
-create index if not exists idx_campaign_timers_processing on public.campaign_timers (status, scheduled_at) where status in ('PENDING', 'FAILED');
---> statement-breakpoint
--- The printed index let a second one in beside one that waits for its retry: the newest counts, those it replaced are over.
-update public.campaign_timers t set retry_count = 5
-where t.status = 'FAILED' and t.retry_count < 5 and exists (
-  select from public.campaign_timers o
-  where o.campaign_id = t.campaign_id and o.timer_type = t.timer_type and o.id <> t.id
-    and (o.status in ('PENDING', 'RUNNING') or (o.status = 'FAILED' and o.retry_count < 5 and (o.created_at, o.id) > (t.created_at, t.id)))
-);
---> statement-breakpoint
-create unique index if not exists unique_active_timer_per_type on public.campaign_timers (campaign_id, timer_type)
-where status in ('PENDING', 'RUNNING') or (status = 'FAILED' and retry_count < 5);
---> statement-breakpoint
--- Few at any time: those whose handler is at work.
-create index if not exists campaign_timers_running on public.campaign_timers (claimed_by) where status = 'RUNNING';
---> statement-breakpoint
-create index if not exists idx_campaign_metrics_campaign_id on public.campaign_metrics (campaign_id);
---> statement-breakpoint
-create index if not exists idx_campaign_metrics_type on public.campaign_metrics (metric_type);
---> statement-breakpoint
-create index if not exists idx_campaign_metrics_recorded_at on public.campaign_metrics (recorded_at);
---> statement-breakpoint
-create index if not exists idx_campaign_metrics_analytics on public.campaign_metrics (campaign_id, metric_type, recorded_at);
---> statement-breakpoint
-create index if not exists idx_timer_executions_timer_id on public.timer_executions (timer_id);
---> statement-breakpoint
-create index if not exists idx_timer_executions_status on public.timer_executions (status);
---> statement-breakpoint
-create index if not exists idx_timer_executions_started_at on public.timer_executions (started_at);
---> statement-breakpoint
-
 create table if not exists public.campaign_state_log (
   id uuid not null default gen_random_uuid(),
   campaign_id uuid not null references public.campaigns (id) on delete cascade,
@@ -197,8 +149,6 @@ $$;
 create table if not exists public.campaign_state_log_archive (like public.campaign_state_log including defaults including constraints);
 --> statement-breakpoint
 alter table public.campaign_state_log_archive add column if not exists archived_at timestamp with time zone not null default now();
---> statement-breakpoint
-create unique index if not exists campaign_state_log_archive_id on public.campaign_state_log_archive (id, created_at);
 --> statement-breakpoint
 comment on table public.campaign_state_log_archive is 'State log rows older than a year; campaigns may be gone, so nothing references them';
 --> statement-breakpoint
@@ -320,35 +270,6 @@ for each row when (old.status is distinct from new.status and current_setting('p
 execute function public.validate_state_transition();
 --> statement-breakpoint
 
-create materialized view public.mv_active_campaigns as
-select
-  status,
-  count(*) as campaign_count,
-  avg(duration_hours) as avg_duration,
-  min(created_at) as oldest_campaign,
-  max(created_at) as newest_campaign
-from public.campaigns
-where status in ('CREATED', 'RUNNING', 'REWARD_CLAIM')
-group by status;
---> statement-breakpoint
-create unique index mv_active_campaigns_status_idx on public.mv_active_campaigns (status);
---> statement-breakpoint
-comment on materialized view public.mv_active_campaigns is 'Document 002: campaigns not yet over, by state; refreshed every five minutes';
---> statement-breakpoint
-create materialized view public.mv_pending_timers as
-select
-  timer_type,
-  count(*) as timer_count,
-  min(scheduled_at) as next_execution,
-  avg(retry_count) as avg_retries
-from public.campaign_timers
-where status = 'PENDING' and scheduled_at <= now() + interval '1 hour'
-group by timer_type;
---> statement-breakpoint
-create unique index mv_pending_timers_timer_type_idx on public.mv_pending_timers (timer_type);
---> statement-breakpoint
-comment on materialized view public.mv_pending_timers is 'Document 002: timers of the next hour, by type; refreshed every minute';
---> statement-breakpoint
 create or replace function public.archive_old_state_logs() returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -399,5 +320,8 @@ $$;
 comment on function pawl.refresh_campaign_views(text) is 'Refreshes one of document 002''s materialized views while it is being read';
 --> statement-breakpoint
 revoke execute on function public.create_monthly_partitions(), public.archive_old_state_logs(), public.cleanup_timer_executions() from public;
+--> statement-breakpoint
+-- Nobody needs it for a trigger to fire.
+revoke execute on function public.log_campaign_state_change(), public.validate_timer_schedule(), public.validate_state_transition() from public;
 --> statement-breakpoint
 revoke execute on all routines in schema pawl from public;

@@ -5,13 +5,21 @@ import { applyFile, type Outcome } from './migrate/apply.ts'
 import type { Config } from './config.ts'
 import { connectDirect, type Query } from './database.ts'
 import { codeOf, PawlError } from './errors.ts'
+import { acceptStructure, findDrift } from './migrate/drift.ts'
 import { type ExclusiveContext, exclusively } from './migrate/exclusive.ts'
 import { compare, createLedger, type MigrationState, type Recorded, readLedger, recordDown, recordUp } from './migrate/ledger.ts'
 import { type Migrations, MigrationsRefused, type Problem, problem, readJournal, readMigrations } from './migrate/files.ts'
 import { type Plan, planOf } from './migrate/plan.ts'
 
-/** `dir` is drizzle's directory (see `migrationsDir`); `version` is noted in the ledger as `app_version`. */
-export type MigrateContext = ExclusiveContext & { dir: string; version?: string | undefined }
+/**
+ * `dir` is drizzle's directory (see `migrationsDir`); `version` is noted in the ledger as `app_version`. `beforeDestructive` is called under the lock
+ * before anything is changed, with the files that delete data; when it throws, nothing is. It is who takes a backup.
+ */
+export type MigrateContext = ExclusiveContext & {
+  dir: string
+  version?: string | undefined
+  beforeDestructive?: ((tags: string[]) => Promise<void>) | undefined
+}
 
 /** `before` and `after` run under the lock, around the files and also when none is pending: for what has migrations of its own. */
 export type UpOptions = { to?: string; before?: (query: Query) => Promise<void>; after?: (query: Query) => Promise<void> }
@@ -46,12 +54,15 @@ export async function migrateUp(context: MigrateContext, options: UpOptions = {}
   return exclusively(context, async query => {
     const { states, problems } = compare(migrations, await readLedger(query))
     if (problems.length > 0) throw new MigrationsRefused(problems)
+    const waiting = new Set(states.filter(state => state.state === 'pending').map(state => state.tag))
+    const pending = migrations.entries.slice(0, last).filter(migration => waiting.has(migration.tag))
+    const destructive = pending.filter(migration => migration.up?.destructive).map(migration => migration.tag)
+    if (destructive.length > 0) await context.beforeDestructive?.(destructive)
     await createLedger(query)
     await options.before?.(query)
-    const pending = new Set(states.filter(state => state.state === 'pending').map(state => state.tag))
     const moved: Moved[] = []
-    for (const migration of migrations.entries.slice(0, last)) {
-      if (migration.up === undefined || !pending.has(migration.tag)) continue
+    for (const migration of pending) {
+      if (migration.up === undefined) continue
       const record = (query: Query, durationMs: number) => recordUp(query, migration, durationMs, context.version)
       const outcome = await applyFile(context, query, { tag: migration.tag, file: migration.up, record })
       context.log.info({ migration: migration.tag, duration_ms: outcome.durationMs, tries: outcome.tries }, 'migration applied')
@@ -65,7 +76,7 @@ export async function migrateUp(context: MigrateContext, options: UpOptions = {}
 /**
  * Takes back the newest `steps` migrations, newest first; returns what was taken back.
  * Throws `MigrationsRefused` before the first of them when a down file is missing or was edited,
- * `migrate.destructive` when one of them opens with `-- pawl:destructive` and `allowDataLoss` is not set.
+ * `migrate.destructive` when one of them opens with `-- pawl:destructive`, `allowDataLoss` is not set and nobody takes a backup first.
  */
 export async function migrateDown(context: MigrateContext, options: { steps?: number; allowDataLoss?: boolean } = {}): Promise<Moved[]> {
   const migrations = await readMigrations(context.dir)
@@ -78,11 +89,13 @@ export async function migrateDown(context: MigrateContext, options: { steps?: nu
     const downs = steps.map(row => ({ row, tag: row.tag ?? '', file: migrations.entries.find(entry => entry.tag === row.tag)?.down }))
     refuseDowns(migrations, ledger, steps)
     const destructive = downs.filter(down => down.file?.destructive).map(down => down.tag)
-    if (destructive.length > 0 && !options.allowDataLoss) {
+    if (destructive.length > 0 && context.beforeDestructive === undefined && !options.allowDataLoss) {
       throw new PawlError('migrate.destructive', `taking back ${destructive.join(', ')} deletes data; nothing was changed`, {
-        hint: 'take a backup, then say --allow-data-loss',
+        hint: 'set BACKUP_DIR or BACKUP_S3_BUCKET, and a verified backup is taken first; without one, say --allow-data-loss',
       })
     }
+    if (destructive.length > 0) await context.beforeDestructive?.(destructive)
+    if (downs.length > 0) await createLedger(query)
     const moved: Moved[] = []
     for (const { row, tag, file } of downs) {
       if (file === undefined) continue
@@ -116,11 +129,20 @@ export async function planMigrations(context: MigrateContext): Promise<Plan> {
   return connected(context, async query => planOf(query, migrations, await readLedger(query)))
 }
 
-/** Whether the database is what the files say: all applied, none edited, and no index left invalid. Changes nothing. */
-export async function verifyMigrations(context: MigrateContext): Promise<{ ok: boolean; problems: Problem[] }> {
+/** What `verifyMigrations` found; a note is no problem. */
+export type Verdict = { ok: boolean; problems: Problem[]; notes?: string[] }
+
+/**
+ * Whether the database is what the files say: all applied, none edited, no index left invalid, and the structure as the files left it. Changes nothing,
+ * but for one thing: after an upgrade of PostgreSQL, which prints texts in its own way, the structure is recorded anew, with a note.
+ */
+export async function verifyMigrations(context: MigrateContext): Promise<Verdict> {
   const migrations = await readMigrations(context.dir)
-  return connected(context, async query => {
-    const { states, problems } = compare(migrations, await readLedger(query))
+  const verdict = await connected(context, async query => {
+    const ledger = await readLedger(query)
+    const { states, problems } = compare(migrations, ledger)
+    const drift = ledger.some(row => row.tag !== null) ? await findDrift(query) : { problems: [] }
+    problems.push(...drift.problems)
     for (const state of states.filter(state => state.state === 'pending')) {
       problems.push(problem('pending', state.tag, 'it is not applied', 'run pawl migrate up'))
     }
@@ -134,7 +156,19 @@ export async function verifyMigrations(context: MigrateContext): Promise<{ ok: b
         ),
       )
     }
-    return { ok: problems.length === 0, problems }
+    return { ok: problems.length === 0, problems, outdated: drift.outdated }
+  })
+  const { outdated, ...found } = verdict
+  if (outdated === undefined) return found
+  await acceptDrift(context)
+  return { ...found, notes: [`the structure was recorded on PostgreSQL ${outdated} and could not be compared; it is recorded anew as it is`] }
+}
+
+/** Takes the structure as it is now for what the migrations made (`pawl migrate verify --accept`). */
+export async function acceptDrift(context: MigrateContext): Promise<void> {
+  await exclusively(context, async query => {
+    await createLedger(query)
+    await acceptStructure(query)
   })
 }
 

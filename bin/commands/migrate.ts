@@ -3,10 +3,21 @@ import { systemClock } from '../../src/clock.ts'
 import type { Config } from '../../src/config.ts'
 import { codeOf, messageOf } from '../../src/errors.ts'
 import type { Log } from '../../src/log.ts'
-import { type MigrateContext, type Moved, migrateDown, migrateUp, migrationStatus, migrationsDir, planMigrations, verifyMigrations } from '../../src/migrate.ts'
+import {
+  acceptDrift,
+  type MigrateContext,
+  type Moved,
+  migrateDown,
+  migrateUp,
+  migrationStatus,
+  migrationsDir,
+  planMigrations,
+  verifyMigrations,
+} from '../../src/migrate.ts'
 import type { PlannedMigration } from '../../src/migrate/plan.ts'
 import { answer, type Command, exitCodes, type Terminal, usageError, type Values } from '../run.ts'
 import { withDatabaseUrl } from './connect.ts'
+import { protection, protectOptions } from '../protect.ts'
 import { table } from '../table.ts'
 
 /** Applies pg-boss's schema, our files, and the grants between them; what `pawl dev` and the migration Job do. */
@@ -15,13 +26,16 @@ export async function upgrade(config: Config, log: Log): Promise<string[]> {
   return moved.map(move => move.tag)
 }
 
-function bringUp(config: Config, log: Log): Promise<Moved[]> {
-  return migrateUp(contextOf(config, log), {
-    before: async query => {
-      await installBoss(config, log)
-      await grantBoss(query)
+function bringUp(config: Config, log: Log, beforeDestructive?: MigrateContext['beforeDestructive']): Promise<Moved[]> {
+  return migrateUp(
+    { ...contextOf(config, log), beforeDestructive },
+    {
+      before: async query => {
+        await installBoss(config, log)
+        await grantBoss(query)
+      },
     },
-  })
+  )
 }
 
 function contextOf(config: Config, log: Log): MigrateContext {
@@ -36,20 +50,21 @@ export const migrate: Command = {
   summary: 'bring the schema up, back, check it against the files, or say beforehand what up would do',
   example: 'pawl migrate status --json',
   quiet: true,
-  options: { 'allow-data-loss': { type: 'boolean' }, sql: { type: 'boolean' } },
+  options: { 'allow-data-loss': { type: 'boolean' }, sql: { type: 'boolean' }, accept: { type: 'boolean' }, ...protectOptions },
   async run(terminal, values, [verb, steps]) {
     const config = await withDatabaseUrl(terminal.config)
     switch (verb) {
       case 'up': {
-        const moved = await bringUp(config, terminal.log)
-        const machine = { applied: moved.map(move => move.tag), restore_points: restorePoints(moved) }
+        const { hook, taken } = protection(terminal, config, values, true)
+        const moved = await bringUp(config, terminal.log, hook)
+        const machine = { applied: moved.map(move => move.tag), restore_points: restorePoints(moved), backups: taken }
         answer(terminal, machine, moved.length === 0 ? 'nothing to apply' : moved.map(move => `applied ${told(move)}`).join('\n'))
         return exitCodes.ok
       }
       case 'plan':
         return plan(terminal, contextOf(config, terminal.log), values.sql === true)
       case 'down':
-        return down(terminal, contextOf(config, terminal.log), steps, values)
+        return down(terminal, config, steps, values)
       case 'status': {
         const migrations = await migrationStatus(contextOf(config, terminal.log))
         const rows = migrations.map(({ tag, state, appliedAt, appliedBy }) => ({
@@ -62,6 +77,7 @@ export const migrate: Command = {
         return exitCodes.ok
       }
       case 'verify':
+        if (values.accept === true) await acceptDrift(contextOf(config, terminal.log))
         return verify(terminal, contextOf(config, terminal.log))
       default:
         throw usageError(verb === undefined ? 'migrate needs a verb' : `migrate has no verb "${verb}"`, `usage: pawl ${USAGE}`)
@@ -69,11 +85,13 @@ export const migrate: Command = {
   },
 }
 
-async function down(terminal: Terminal, context: MigrateContext, steps: string | undefined, values: Values): Promise<number> {
+async function down(terminal: Terminal, config: Config, steps: string | undefined, values: Values): Promise<number> {
   const count = Number(steps ?? 1)
   if (!Number.isInteger(count) || count < 1) throw usageError(`"${steps}" is no number of migrations`, `usage: pawl ${USAGE}`)
-  const moved = await migrateDown(context, { steps: count, allowDataLoss: values['allow-data-loss'] === true })
-  const machine = { taken_back: moved.map(move => move.tag), restore_points: restorePoints(moved) }
+  const allowDataLoss = values['allow-data-loss'] === true
+  const { hook, taken } = protection(terminal, config, values, allowDataLoss)
+  const moved = await migrateDown({ ...contextOf(config, terminal.log), beforeDestructive: hook }, { steps: count, allowDataLoss })
+  const machine = { taken_back: moved.map(move => move.tag), restore_points: restorePoints(moved), backups: taken }
   answer(terminal, machine, moved.map(move => `took back ${told(move)}`).join('\n'))
   return exitCodes.ok
 }
@@ -120,6 +138,7 @@ async function verify(terminal: Terminal, context: MigrateContext): Promise<numb
   })
   if (report === undefined) return exitCodes.unverified
   const lines = report.problems.map(problem => `${problem.tag}: ${problem.message}; ${problem.remedy}`)
+  for (const note of report.notes ?? []) terminal.say(note)
   answer(terminal, report, report.ok ? 'the database is what the files say' : lines.join('\n'))
   return report.ok ? exitCodes.ok : exitCodes.different
 }

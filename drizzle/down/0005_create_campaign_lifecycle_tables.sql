@@ -3,8 +3,6 @@
 drop function pawl.refresh_campaign_views(text);
 drop function public.cleanup_timer_executions();
 drop function public.archive_old_state_logs();
-drop materialized view public.mv_pending_timers;
-drop materialized view public.mv_active_campaigns;
 drop table public.campaign_state_log_archive;
 drop table public.campaign_state_log;
 drop table public.timer_executions;

@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts'
 import type { Query } from '../database.ts'
 import { classify, codeOf, messageOf, PawlError } from '../errors.ts'
+import { recordChanges, structureBefore } from './drift.ts'
 import { prepareSession, requireLock } from './exclusive.ts'
 import type { Log } from '../log.ts'
 import type { MigrationFile, Statement } from './files.ts'
@@ -28,7 +29,16 @@ export async function applyFile(context: { clock: Clock; log: Log }, query: Quer
   const startedAt = context.clock.elapsed()
   const durationMs = () => context.clock.elapsed() - startedAt
   const run = application.file.transactional ? runInTransaction : runStatements
-  const tries = await run(context, query, application, durationMs)
+  const before = await structureBefore(query)
+  const record = async (query: Query, durationMs: number) => {
+    await application.record(query, durationMs)
+    await recordChanges(query, before)
+  }
+  const tries = await run(context, query, { ...application, record }, durationMs).catch(async error => {
+    // What stands of a file that failed half-way would look as if it had been there before, the next time.
+    if (!application.file.transactional) await transact(query, application.tag, () => recordChanges(query, before)).catch(() => {})
+    throw error
+  })
   return { durationMs: Math.round(durationMs()), tries, restorePoint }
 }
 

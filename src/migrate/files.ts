@@ -33,8 +33,9 @@ export type ProblemKind =
   | 'malformed'
   | 'pending'
   | 'invalid_index'
+  | 'drifted'
 
-/** What stands in the way, and what to do about it. `tag` names the migration (or, for `invalid_index`, the index). */
+/** What stands in the way, and what to do about it. `tag` names the migration (or, for `invalid_index` and `drifted`, the object). */
 export type Problem = { kind: ProblemKind; tag: string; message: string; remedy: string }
 
 /** The directory as read: entries in journal order, and what is wrong with the files themselves. */

@@ -49,20 +49,30 @@ create table if not exists pawl.schema_migrations (
   app_version text,
   journal_when bigint
 );
+create table if not exists pawl.schema_objects (
+  object text primary key,
+  parent text,
+  definition text not null,
+  server_major integer not null,
+  recorded_at timestamptz not null default now()
+);
+comment on table pawl.schema_objects is 'What the migrations have made, object by object, so that pawl migrate verify can tell what somebody changed by hand; texts of another major version of PostgreSQL are not compared';
 comment on table pawl.schema_migrations is 'One row per applied migration (document 001): the sha256 of the file as it was applied, and the SQL that undoes it';
 comment on column pawl.schema_migrations.journal_when is 'created_at of the row in drizzle.__drizzle_migrations that was committed together with this one';`
 
-async function ledgerExists(query: Query): Promise<boolean> {
+async function ledgerExists(query: Query, alsoObjects = false): Promise<boolean> {
   const [row] = await query<{ present: boolean }>(
-    `select to_regclass('pawl.schema_migrations') is not null and to_regclass('drizzle.__drizzle_migrations') is not null as present`,
+    `select to_regclass('pawl.schema_migrations') is not null and to_regclass('drizzle.__drizzle_migrations') is not null
+      and (not $1 or to_regclass('pawl.schema_objects') is not null) as present`,
+    [alsoObjects],
   )
   return row?.present ?? false
 }
 
-/** Makes the two tables where they are missing. Only under the migration lock: `if not exists` alone is no protection from a race. */
+/** Makes the tables where they are missing. Only under the migration lock: `if not exists` alone is no protection from a race. */
 export async function createLedger(query: Query): Promise<void> {
   // Asked first, because `create schema if not exists` demands the right to create schemas even when there is nothing to create.
-  if (!(await ledgerExists(query))) await query(TABLES)
+  if (!(await ledgerExists(query, true))) await query(TABLES)
 }
 
 /** What was applied, newest last. One statement, so that a migration that commits meanwhile is seen in both tables or in neither. */

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { schedules } from '../../src/schedules.ts'
+import { readConfig } from '../../src/config.ts'
+import { cronLines, schedules } from '../../src/schedules.ts'
 import { performing } from '../../src/task.ts'
 import { sweep } from '../../workers/maintenance/sweep.ts'
 import { handlerOptions, type Lease, takeLease } from '../support/engine.ts'
@@ -165,8 +166,8 @@ test('the materialized views are refreshed by their schedules while they are rea
 test('the schedules of pg-boss are those of the document, in UTC', async () => {
   const rows = await stage.query<{ schedule: string; cron: string }>('select schedule, cron, timezone, queue, data from pawl.schedules')
   expect(rows.toSorted((a, b) => a.schedule.localeCompare(b.schedule))).toEqual(
-    schedules
-      .map(({ key, cron }) => ({ schedule: key, cron, timezone: 'UTC', queue: 'maintenance.sweep', data: { schedule: key } }))
+    [...cronLines(readConfig({}))]
+      .map(([key, cron]) => ({ schedule: key, cron, timezone: 'UTC', queue: 'maintenance.sweep', data: { schedule: key } }))
       .toSorted((a, b) => a.schedule.localeCompare(b.schedule)),
   )
   expect(Object.fromEntries(rows.map(row => [row.schedule, row.cron]))).toMatchObject({
