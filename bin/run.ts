@@ -105,7 +105,7 @@ const hints: Readonly<Record<string, string>> = {
   EADDRINUSE: 'another process listens there: set PAWL_HTTP_PORT to a free port, or 0 for any',
   '28P01': 'is the password in DATABASE_URL right?',
   '3D000': 'create the database, or name another one in DATABASE_URL',
-  '42501': 'ask for the role pawl_operator, or pawl_producer to enqueue',
+  '42501': 'ask for the role pawl_observer to look, pawl_operator to steer, or pawl_producer to enqueue',
 }
 
 /** What a command has to say: to a machine as JSON, to people in words. */
@@ -137,7 +137,15 @@ function report(error: unknown, json: boolean): void {
   if (!(error instanceof PawlError) && code === undefined && error instanceof Error) process.stderr.write(`${error.stack}\n`)
 }
 
+/** What is said of a backup is neither a refusal nor a failure of the command. */
+const verdicts = new Map<string, number>([
+  ...['backup.different', 'backup.damaged', 'backup.broken', 'backup.unrestorable', 'seal.damaged'].map(code => [code, exitCodes.different] as const),
+  ['backup.unverifiable', exitCodes.unverified],
+])
+
 function exitCodeOf(error: unknown): number {
+  const verdict = verdicts.get(codeOf(error) ?? '')
+  if (verdict !== undefined) return verdict
   if (error instanceof PawlError) return error.retryable ? exitCodes.failed : exitCodes.refused
   // Bad arguments, unknown ids, missing rights: the database refused what was asked.
   return /^(22|23|42)/.test(codeOf(error) ?? '') ? exitCodes.refused : exitCodes.failed

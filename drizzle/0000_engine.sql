@@ -58,6 +58,14 @@ create table pawl.leases (
 comment on table pawl.leases is 'One row per worker process. While it lives it also holds the session advisory lock (1885435756, id), which the server frees the moment its connection dies';
 --> statement-breakpoint
 
+-- Without SET, so that it is inlined. What is no traceparent is nothing: a producer's tracing must not break its transaction.
+create function pawl.traceparent() returns text
+language sql stable
+as $$ select substring(pg_catalog.current_setting('pawl.traceparent', true) from '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$') $$;
+--> statement-breakpoint
+comment on function pawl.traceparent() is 'The W3C trace context that the transaction named with set local pawl.traceparent, or null';
+--> statement-breakpoint
+
 create table pawl.checkpoints (
   run_id text primary key,
   state text not null default 'pending',
@@ -87,6 +95,7 @@ create table pawl.checkpoints (
   cancel_requested_by text,
   cancel_reason text,
   error text,
+  traceparent text default pawl.traceparent(),
   constraint checkpoints_state_known check (state in ('pending', 'running', 'completed', 'failed', 'cancelled')),
   constraint checkpoints_final_has_time check ((state in ('completed', 'failed', 'cancelled')) = (finished_at is not null)),
   constraint checkpoints_running_has_owner check ((state = 'running') = (owner is not null))
@@ -100,7 +109,7 @@ create index checkpoints_waiting on pawl.checkpoints (waits_for) where waits_for
 --> statement-breakpoint
 create index checkpoints_failed on pawl.checkpoints (finished_at desc) where state = 'failed';
 --> statement-breakpoint
-comment on table pawl.checkpoints is 'One row per run: its state, its epoch (the fence, raised each time a worker opens it), who holds it, what went wrong. done and batch are folded in from pawl.lanes when the run is handed back or ends';
+comment on table pawl.checkpoints is 'One row per run: its state, its epoch (the fence, raised each time a worker opens it), who holds it, what went wrong. done and batch are folded in from pawl.lanes when the run is handed back or ends. traceparent: the span of whoever asked for it, the parent of the spans of its attempts';
 --> statement-breakpoint
 
 create table pawl.lanes (
@@ -165,14 +174,16 @@ begin
   insert into pgboss.job (
     name, data, priority, start_after, created_on, singleton_key, policy,
     retry_limit, retry_delay, retry_backoff, retry_delay_max,
-    expire_seconds, deletion_seconds, heartbeat_seconds, dead_letter, keep_until
+    expire_seconds, deletion_seconds, heartbeat_seconds, dead_letter, keep_until, trace_context
   )
   values (
     -- Not now(): jobs of one transaction and one priority are taken in the order in which they were enqueued.
     enqueue.queue, enqueue.data, enqueue.priority, due, clock_timestamp(), enqueue.singleton_key, settings.policy,
     settings.retry_limit, settings.retry_delay, settings.retry_backoff, settings.retry_delay_max,
     settings.expire_seconds, settings.deletion_seconds, settings.heartbeat_seconds, settings.dead_letter,
-    due + settings.retention_seconds * interval '1 second'
+    due + settings.retention_seconds * interval '1 second',
+    -- As pg-boss's own send() stores it: the spans of whoever takes the job are its children.
+    case when pawl.traceparent() is not null then jsonb_build_object('traceparent', pawl.traceparent()) end
   )
   on conflict do nothing
   returning id into job;
@@ -236,11 +247,13 @@ as $$
   select exists (
     select from pawl.leases l
     where l.id = p_lease and l.state in ('running', 'draining') and l.seen_at > clock_timestamp() - p_lease_time
-  ) and exists (
+  )
+  -- Locks are not replicated: pawl.health on a standby has only the rows to go by.
+  and (pg_is_in_recovery() or exists (
     select from pg_locks k
     where k.locktype = 'advisory' and k.granted and k.classid = 1885435756 and k.objid = p_lease::oid and k.objsubid = 2
       and k.database = (select d.oid from pg_database d where d.datname = current_database())
-  )
+  ))
 $$;
 --> statement-breakpoint
 comment on function pawl.lease_alive(integer, interval) is 'Whether the worker of this lease both holds its session lock and was seen within the lease time';
@@ -299,7 +312,7 @@ comment on function pawl.note_crash(text) is 'Counts a crash at the run''s prese
 
 -- Outcomes: opened, gone (no such run), finished, paused, held (another worker is alive on it), cancelled, poisoned.
 create function pawl.open_run(p_run_id text, p_owner integer, p_job_id uuid, p_job_attempt integer, p_lease_time interval)
-returns table (outcome text, epoch bigint, kind text, subject text, official boolean)
+returns table (outcome text, epoch bigint, kind text, subject text, official boolean, traceparent text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -307,11 +320,12 @@ declare
 begin
   select * into run from pawl.checkpoints c where c.run_id = p_run_id for update;
   if not found then
-    return query select 'gone', null::bigint, null, null, false;
+    return query select 'gone', null::bigint, null, null, false, null;
     return;
   end if;
   kind := run.kind;
   subject := run.subject;
+  traceparent := run.traceparent;
   official := run.job_id is not distinct from p_job_id;
   if run.state in ('completed', 'failed', 'cancelled') then
     outcome := 'finished';

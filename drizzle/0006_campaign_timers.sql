@@ -313,7 +313,7 @@ comment on function pawl.fire_each(uuid[], timestamptz) is 'Fires locked timers;
 
 -- Timers go in their order, campaign by campaign: only the first that is still to happen may be taken. The planner's ways are fixed:
 -- for a backlog on tables it has not analyzed it would sort all of it for each turn, instead of reading the index up to the limit.
-create function pawl.due_timers(p_limit integer, p_types text[], p_others boolean, out timers uuid[], out more boolean)
+create function pawl.due_timers(p_limit integer, p_types text[], p_others boolean, out timers uuid[], out more boolean, out due_at timestamptz[])
 language plpgsql set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
@@ -340,7 +340,7 @@ begin
   )
   select array_agg(l.id order by l.scheduled_at), count(*) >= p_limit into timers, more from locked l;
   -- Looked at again behind the locks: the first look may be older than what another worker, now gone, or a person did to an earlier one.
-  select array_agg(t.id order by t.scheduled_at) into timers
+  select array_agg(t.id order by t.scheduled_at), array_agg(t.scheduled_at order by t.scheduled_at) into timers, due_at
   from unnest(timers) l (id)
   join public.campaign_timers t on t.id = l.id
   where not exists (
@@ -354,7 +354,7 @@ end
 $$;
 --> statement-breakpoint
 comment on function pawl.due_timers(integer, text[], boolean) is
-  'Locks due campaigns and timers, oldest first, past those another worker has; of each campaign the first one. p_others: all types but p_types';
+  'Locks due campaigns and timers, oldest first, past those another worker has; of each campaign the first one. p_others: all types but p_types. due_at: when each was due';
 --> statement-breakpoint
 
 create function pawl.timers_left(p_types text[]) returns boolean
@@ -378,18 +378,27 @@ comment on function pawl.timers_left(text[]) is 'Whether a timer is due that cou
 --> statement-breakpoint
 
 -- One turn of the wheel, one round trip. next_at_ms and now_ms are the database's clock: a worker's own is never asked.
-create function pawl.fire_timers(p_limit integer, p_handled text[], out fired integer, out more boolean, out next_at_ms double precision, out now_ms double precision)
+create function pawl.fire_timers(
+  p_limit integer, p_handled text[],
+  out fired integer, out more boolean, out next_at_ms double precision, out now_ms double precision, out late_ms double precision[]
+)
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   due uuid[];
+  due_at timestamptz[];
 begin
   fired := 0;
   more := false;
   if not exists (select from pawl.paused_queues p where p.queue = 'campaigns.fire') then
-    select d.timers, d.more into due, more from pawl.due_timers(p_limit, p_handled, true) d;
+    select d.timers, d.more, d.due_at into due, more, due_at from pawl.due_timers(p_limit, p_handled, true) d;
     if due is not null then
       fired := pawl.fire_each(due, clock_timestamp());
+      -- From what was read anyway: the rows are not asked again unless some of them failed, which is rare. date_part, as extract counts in numeric.
+      if fired < cardinality(due) then
+        due_at := array(select t.scheduled_at from public.campaign_timers t where t.id = any (due) and t.executed_at is not null);
+      end if;
+      late_ms := array(select round(date_part('epoch', clock_timestamp() - d.at) * 1000) from unnest(due_at) d (at));
     end if;
     if not more then
       next_at_ms := extract(epoch from (select min(t.scheduled_at) from public.campaign_timers t where t.status = 'PENDING' and t.scheduled_at > now())) * 1000;
@@ -404,7 +413,7 @@ end
 $$;
 --> statement-breakpoint
 comment on function pawl.fire_timers(integer, text[]) is
-  'Fires what is due, at most p_limit; p_handled are types that a handler in the worker takes. more: ask again at once; next_at_ms: when the next one is due';
+  'Fires what is due, at most p_limit; p_handled are types that a handler in the worker takes. more: ask again at once; next_at_ms: when the next one is due; late_ms: how late each was that fired';
 --> statement-breakpoint
 
 create function pawl.fire_timer(p_timer uuid) returns text

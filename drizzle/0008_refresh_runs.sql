@@ -931,6 +931,14 @@ begin
   if relation is null or not exists (select from sqp.refresh_config c where c.table_schema = p_schema and c.table_name = p_table and c.is_enabled) then
     raise exception '%.% is not refreshed', p_schema, p_table using errcode = '22023', hint = 'register it in sqp.refresh_config';
   end if;
+  -- A table that is rewritten runs the functions in its checks and indexes: not those of a worker, who may register any table, with our rights.
+  if exists (
+    select from pg_class c join pg_roles o on o.oid = c.relowner
+    where c.oid = relation and o.rolname <> current_user and not o.rolsuper and pg_has_role(o.oid, 'pawl_worker', 'member')
+  ) then
+    raise exception '%.% belongs to a worker', p_schema, p_table
+      using errcode = '42501', hint = 'change its columns by hand, or register another';
+  end if;
   if p_type !~ '^(boolean|smallint|integer|bigint|real|double precision|numeric|numeric\(\d+,\d+\)|text|character varying(\(\d+\))?|bytea|uuid|date|time without time zone|timestamp(\(\d\))? with(out)? time zone|interval|jsonb|json|character\(\d+\)|inet|cidr|daterange|tsrange|tstzrange|int4range|int8range|numrange)(\[\])?$' then
     raise exception 'type % is none that a source delivers', p_type using errcode = '22023', hint = 'add the column by hand';
   end if;

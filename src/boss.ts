@@ -4,7 +4,7 @@ import type { Query } from './database.ts'
 import { messageOf, PawlError } from './errors.ts'
 import type { Log } from './log.ts'
 import { deadLetterOf, eventQueues, eventRetentionSeconds, queues } from './queues.ts'
-import { SWEEP_QUEUE, schedules } from './schedules.ts'
+import { cronLines, SWEEP_QUEUE } from './schedules.ts'
 
 /** pg-boss on the direct connection (it listens), every option that matters explicit. `start()` and `stop()` are the caller's. */
 export function openBoss(config: Config, log: Log, options: { supervise: boolean; name: string }): PgBoss {
@@ -36,7 +36,7 @@ export async function installBoss(config: Config, log: Log): Promise<void> {
   const boss = openBoss(config, log, { supervise: false, name: 'pawl migrate' })
   await boss.start()
   try {
-    for (const { name, ...settings } of queues) {
+    for (const { name, atOnce: _atOnce, pollSeconds: _pollSeconds, ...settings } of queues) {
       const deadLetter = deadLetterOf(name)
       await boss.createQueue(deadLetter, { retentionSeconds: settings.retentionSeconds })
       const wanted = { ...settings, retryBackoff: true, notify: true, deadLetter }
@@ -44,18 +44,24 @@ export async function installBoss(config: Config, log: Log): Promise<void> {
       await boss.updateQueue(name, wanted)
     }
     for (const event of eventQueues) await boss.createQueue(event, { retentionSeconds: eventRetentionSeconds, notify: true })
-    await reconcileSchedules(boss)
+    await reconcileSchedules(boss, config)
   } finally {
     await boss.stop({ graceful: false })
   }
 }
 
 /** Those of the list are made or changed, those that left it are taken out. */
-async function reconcileSchedules(boss: PgBoss): Promise<void> {
-  for (const { key, cron } of schedules) await boss.schedule(SWEEP_QUEUE, cron, { schedule: key }, { tz: 'UTC', key })
-  for (const { key } of await boss.getSchedules(SWEEP_QUEUE)) {
-    if (!schedules.some(schedule => schedule.key === key)) await boss.unschedule(SWEEP_QUEUE, key)
+async function reconcileSchedules(boss: PgBoss, config: Config): Promise<void> {
+  const wanted = cronLines(config)
+  for (const [key, line] of wanted) {
+    await boss.schedule(SWEEP_QUEUE, line, { schedule: key }, { tz: 'UTC', key }).catch((error: unknown) => {
+      throw new PawlError('schedule.cron', `"${line}" is no cron line for ${key}: ${messageOf(error)}`, {
+        hint: 'five fields in UTC: minute, hour, day of month, month, day of week',
+        cause: error,
+      })
+    })
   }
+  for (const { key } of await boss.getSchedules(SWEEP_QUEUE)) if (!wanted.has(key)) await boss.unschedule(SWEEP_QUEUE, key)
 }
 
 /** What the worker role needs of pg-boss's schema: granted by the migrations, and anew here, as a newer pg-boss may bring new tables. */

@@ -7,18 +7,22 @@ export type OpenRun = { runId: string; kind: string; subject: string; epoch: num
 export type Delivery = { runId: string; jobId: string; jobAttempt: number }
 
 export type Opening =
-  | { outcome: 'opened'; run: OpenRun }
+  /** `traceparent`: the span of whoever asked for the run. */
+  | { outcome: 'opened'; run: OpenRun; traceparent: string | undefined }
   /** `official`: this job is the run's own delivery, not an older one that a rescue has replaced. */
   | { outcome: 'gone' | 'finished' | 'paused' | 'held' | 'cancelled' | 'poisoned'; official: boolean }
 
 /** Opens a run for the worker holding `lease`; see `pawl.open_run` for the outcomes. */
 export async function openRun(db: Database, delivery: Delivery, lease: number, leaseMs: number): Promise<Opening> {
-  const [row] = await db.query<{ outcome: string; epoch: number; kind: string; subject: string; official: boolean }>(
+  const [row] = await db.query<{ outcome: string; epoch: number; kind: string; subject: string; official: boolean; traceparent: string | null }>(
     `select * from pawl.open_run($1, $2, $3, $4, $5 * interval '1 millisecond')`,
     [delivery.runId, lease, delivery.jobId, delivery.jobAttempt, leaseMs],
   )
   if (row === undefined) throw new Error('pawl.open_run returned no row')
-  if (row.outcome === 'opened') return { outcome: 'opened', run: { runId: delivery.runId, kind: row.kind, subject: row.subject, epoch: row.epoch } }
+  if (row.outcome === 'opened') {
+    const { kind, subject, epoch, traceparent } = row
+    return { outcome: 'opened', run: { runId: delivery.runId, kind, subject, epoch }, traceparent: traceparent ?? undefined }
+  }
   return { outcome: row.outcome as Exclude<Opening['outcome'], 'opened'>, official: row.official }
 }
 

@@ -5,6 +5,7 @@ import type { Database } from './database.ts'
 import { messageOf } from './errors.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
+import { settingsOf } from './queues.ts'
 import { performing, type Task } from './task.ts'
 import { type HandlerOptions, handle, type Settlement, type Worker } from './worker.ts'
 
@@ -43,15 +44,16 @@ export async function startClaims(options: ClaimsOptions): Promise<Claims> {
 
   const openLoop = async (queue: string): Promise<string> => {
     const handler = handlers.get(queue)
+    const pollSeconds = settingsOf(queue)?.pollSeconds ?? 1
     const workId: string = await boss.work(
       queue,
       {
         batchSize: 1,
         includeMetadata: true,
         perJobResults: true,
-        pollingIntervalSeconds: 1,
+        pollingIntervalSeconds: pollSeconds,
         // With LISTEN up pg-boss would poll every 30 s, but retries and matured jobs notify nobody.
-        notifyPollingIntervalSeconds: 1,
+        notifyPollingIntervalSeconds: pollSeconds,
         heartbeatRefreshSeconds: 2,
       },
       async ([job]: JobWithMetadata<object>[]) => {
@@ -112,7 +114,7 @@ export async function startClaims(options: ClaimsOptions): Promise<Claims> {
 
 /** Tasks are short and few: one loop, which looks again at once when it has done one. */
 function slotsOf(worker: Worker | Task, config: Config): number {
-  return 'perform' in worker ? 1 : config.concurrency
+  return settingsOf(worker.queue)?.atOnce ?? ('perform' in worker ? 1 : config.concurrency)
 }
 
 /** A run is opened and walked; a task is complete in itself. */
@@ -123,5 +125,9 @@ function handlerOf(worker: Worker | Task, options: HandlerOptions): (job: JobWit
   }
   const work = handle(worker, options)
   // What is no run id is refused there, with a word to whoever enqueued it.
-  return job => work({ runId: (job.data as { run_id?: unknown } | null)?.run_id, jobId: job.id, jobAttempt: job.retryCount }, job.signal)
+  return job => {
+    // Both are the database's clock: how long the job lay ready before it was taken.
+    const waitedMs = job.startedOn.getTime() - job.startAfter.getTime()
+    return work({ runId: (job.data as { run_id?: unknown } | null)?.run_id, jobId: job.id, jobAttempt: job.retryCount, waitedMs }, job.signal)
+  }
 }

@@ -61,13 +61,15 @@ async function openDaemon({ config, log, workers, loops = [], clock = systemCloc
   const metrics: Metrics = openMetrics(
     {
       query: db.query,
+      queues: workers.filter(worker => 'work' in worker).map(worker => worker.queue),
       pool: db.counts,
+      poolMax: config.poolMax,
       held: () => held.size,
       slots: () => parts.claims?.slots() ?? 0,
       draining: () => drain.signal.aborted,
       leaseSilentMs: () => parts.presence?.silentMs() ?? 0,
     },
-    clock.elapsed,
+    clock,
   )
   // Before the first claim: a port that is taken must not cost a run its delivery.
   const health = await serveHealth({
@@ -102,7 +104,7 @@ async function openDaemon({ config, log, workers, loops = [], clock = systemCloc
   opened.push(presence.stop)
   const claims = await startClaims({ boss, db, log, clock, config, workers, metrics, drain: drain.signal, held, lease: presence.lease })
   parts.claims = claims
-  turnings.push(...loops.map(loop => loop.start({ config, db, log: log.child({ loop: loop.queue }), clock, lease: presence.lease })))
+  turnings.push(...loops.map(loop => loop.start({ config, db, log: log.child({ loop: loop.queue }), clock, metrics, lease: presence.lease })))
   opened.push(async () => void (await Promise.all(turnings.map(turning => turning.stop()))))
   log.info({ worker: presence.name, http_port: health.port, queues: workers.map(worker => worker.queue) }, 'worker ready')
 

@@ -3,6 +3,7 @@ import { pipeline } from 'node:stream/promises'
 import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams'
+import { systemClock } from './clock.ts'
 import type { Config } from './config.ts'
 import { PawlError } from './errors.ts'
 import type { Log } from './log.ts'
@@ -23,14 +24,18 @@ export type Database = {
   orm: NodePgDatabase
   /** One transaction, READ COMMITTED. Throws what `work` throws, after ROLLBACK. `timeoutMs` stands for DB_QUERY_TIMEOUT where statements may take long. */
   transact<Result>(work: (query: Query, copy: Copy) => Promise<Result>, options?: { timeoutMs?: number }): Promise<Result>
-  /** Connections of the pool now: open, idle, and callers that wait for one. */
-  counts(): { total: number; idle: number; waiting: number }
+  counts(): PoolCounts
   close(): Promise<void>
 }
+
+/** The pool now (connections open and idle, callers that wait for one), and since it was opened: connections made and lost, single statements and their time. */
+export type PoolCounts = { total: number; idle: number; waiting: number; opened: number; lost: number; queries: number; failed: number; querySeconds: number }
 
 /** A connection of our own, for LISTEN, session locks and migrations. */
 export type DirectConnection = {
   query: Query
+  /** Sends what may end anywhere to a `copy … from stdin`, and returns how many rows the server took. No time is set for it. */
+  copyIn(statement: string, data: AsyncIterable<Uint8Array>): Promise<number>
   /** Fires once, with the reason, when the connection is gone. */
   lost: Promise<Error>
   onNotify(handler: (channel: string, payload: string) => void): void
@@ -85,12 +90,28 @@ export function openDatabase(config: Config, log: Log, options: { url?: string |
   })
   // An idle connection that dies (restart, fail-over) is not an error of ours: the pool replaces it.
   let closing = false
+  const since = { opened: 0, lost: 0, queries: 0, failed: 0, querySeconds: 0 }
+  pool.on('connect', () => {
+    since.opened += 1
+  })
   pool.on('error', error => {
+    since.lost += 1
     // pg's pool says it has ended before its sockets have: what the server tells them then is no news.
     if (!closing) log.warn({ err: error }, 'idle database connection lost')
   })
   return {
-    query: (text, values) => pool.query(text, values).then(rowsOf) as Promise<never[]>,
+    async query(text, values) {
+      const begun = systemClock.elapsed()
+      try {
+        return rowsOf(await pool.query(text, values)) as never[]
+      } catch (error) {
+        since.failed += 1
+        throw error
+      } finally {
+        since.queries += 1
+        since.querySeconds += (systemClock.elapsed() - begun) / 1000
+      }
+    },
     describe: select => pool.query(described(select)).then(columnsOf),
     orm: drizzle({ client: pool }),
     async transact(work, { timeoutMs = config.queryTimeoutMs } = {}) {
@@ -122,7 +143,7 @@ export function openDatabase(config: Config, log: Log, options: { url?: string |
         client.release(broken)
       }
     },
-    counts: () => ({ total: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount }),
+    counts: () => ({ total: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount, ...since }),
     close() {
       closing = true
       return pool.end()
@@ -142,6 +163,7 @@ export async function connectDirect(config: Config, name: string): Promise<Direc
   await client.connect()
   return {
     query: (text, values) => client.query(text, values).then(rowsOf) as Promise<never[]>,
+    copyIn: (statement, data) => copyIn(client, statement, data),
     lost,
     onNotify: handler => client.on('notification', message => handler(message.channel, message.payload ?? '')),
     close: () => client.end().catch(() => {}),
@@ -201,7 +223,7 @@ function columnsOf({ fields }: pg.QueryResult) {
   return fields.map(field => ({ name: field.name, type: field.dataTypeID, modifier: field.dataTypeModifier }))
 }
 
-async function copyIn(client: pg.PoolClient, statement: string, data: readonly Uint8Array[]): Promise<number> {
+async function copyIn(client: pg.ClientBase, statement: string, data: readonly Uint8Array[] | AsyncIterable<Uint8Array>): Promise<number> {
   const stream = client.query(copyFrom(statement))
   await pipeline(data, stream)
   return stream.rowCount

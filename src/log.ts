@@ -1,4 +1,5 @@
 import { type Logger, pino } from 'pino'
+import { traceFields } from './traces.ts'
 
 export type Log = Logger
 
@@ -27,6 +28,7 @@ export function openLog(options: { level: string; fields?: Record<string, unknow
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: label => ({ level: label }) },
       serializers: { err: errorFields },
+      mixin: traceFields,
       redact: { paths: SECRET_FIELDS, censor: '[redacted]' },
       hooks: { streamWrite: line => line.replace(URL_PASSWORD, '$1:[redacted]@').replace(URL_PARAMETER, '$1[redacted]') },
     },

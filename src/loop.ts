@@ -2,6 +2,7 @@ import type { Clock } from './clock.ts'
 import type { Config } from './config.ts'
 import type { Database } from './database.ts'
 import type { Log } from './log.ts'
+import type { Metrics } from './metrics.ts'
 
 /** Work that no job brings: it turns by itself in every worker that takes its queue, for as long as the worker lives. */
 export type Loop = {
@@ -17,6 +18,7 @@ export type LoopContext = {
   db: Database
   log: Log
   clock: Clock
+  metrics?: Pick<Metrics, 'timers'>
   /** This worker's lease; undefined while the database is out of reach. */
   lease: () => number | undefined
 }

@@ -14,6 +14,10 @@ export type QueueSettings = {
   retryDelayMax: number
   retentionSeconds: number
   deleteAfterSeconds: number
+  /** Jobs of it that one process works on at once; undefined: PAWL_CONCURRENCY for runs, one for tasks. */
+  atOnce?: number
+  /** How long a job that notifies nobody (a retry, one whose time has come) may lie; undefined: a second. */
+  pollSeconds?: number
 }
 
 const DAY_SECONDS = 86_400
@@ -31,6 +35,9 @@ const delivery = {
 /** A task's own retries are pg-boss's: a minute apart at most, then the dead letter queue. */
 const task = { ...delivery, expireInSeconds: 900, retryLimit: 5, retryDelayMax: 60 }
 
+/** What comes a few times a day, and does its work with one connection of its own. */
+const rare = { atOnce: 1, pollSeconds: 5 }
+
 export const queues: readonly QueueSettings[] = [
   { name: 'overrides.apply', ...delivery },
   // Retries of timers whose first attempt failed; the wheel fires all others without a job.
@@ -38,12 +45,22 @@ export const queues: readonly QueueSettings[] = [
   { name: 'refresh.load', ...delivery },
   { name: 'reports.execute', ...delivery },
   { name: 'maintenance.sweep', ...task, retryLimit: 2 },
+  { name: 'maintenance.health', ...task, ...rare, retryLimit: 2 },
+  { name: 'maintenance.backup', ...delivery, ...rare },
+  { name: 'maintenance.cleanup', ...task, ...rare, retryLimit: 2 },
+  { name: 'maintenance.archive', ...delivery, ...rare },
+  { name: 'maintenance.backfill', ...delivery, ...rare },
 ]
 
 /** What Pawl tells others of: queues that it fills and anyone may work on. Unread jobs go after a week. */
 export const eventQueues = ['campaign.started', 'campaign.closed', 'campaign.reward_claim', 'campaign.reward_reminder', 'campaign.expired'] as const
 
 export const eventRetentionSeconds = 7 * DAY_SECONDS
+
+/** The settings of a queue that the list has. */
+export function settingsOf(queue: string): QueueSettings | undefined {
+  return queues.find(({ name }) => name === queue)
+}
 
 /** Where jobs of `queue` end whose run failed for good. */
 export function deadLetterOf(queue: string): string {

@@ -1,11 +1,12 @@
 import { type Ending, patiently, type RunContext, type Step } from './batches.ts'
-import { cancelRun, type Delivery, deliverRun, failRun, finishRun, handBack, openRun } from './checkpoint.ts'
+import { cancelRun, type Delivery, deliverRun, failRun, finishRun, handBack, type OpenRun, openRun } from './checkpoint.ts'
 import type { Clock } from './clock.ts'
 import type { Config } from './config.ts'
 import type { Database } from './database.ts'
 import { classify, messageOf } from './errors.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
+import { type RunTrace, traceRun } from './traces.ts'
 
 /** The work of one queue: what a domain gives the machine. */
 export type Worker = {
@@ -40,7 +41,7 @@ export type HandlerOptions = {
 }
 
 /** A job as it comes: anyone may have enqueued it, so its run id may be anything. */
-export type IncomingJob = Omit<Delivery, 'runId'> & { runId: unknown }
+export type IncomingJob = Omit<Delivery, 'runId'> & { runId: unknown; waitedMs?: number }
 
 /** A run that another worker still holds is asked for again after this long. */
 const HELD_RETRY_MS = 5_000
@@ -52,7 +53,7 @@ const HELD_RETRY_MS = 5_000
 export function handle(worker: Worker, options: HandlerOptions): (job: IncomingJob, expired: AbortSignal) => Promise<Settlement> {
   const { db, clock, metrics, held } = options
   return async (job, expired) => {
-    const { runId } = job
+    const { runId, waitedMs } = job
     const log = options.log.child({ queue: worker.queue, run_id: runId, job_id: job.jobId })
     if (typeof runId !== 'string') {
       log.error('job names no run')
@@ -75,35 +76,53 @@ export function handle(worker: Worker, options: HandlerOptions): (job: IncomingJ
         }
         return { status: 'completed', output: { outcome: opening.outcome } }
       }
-      const turn = new AbortController()
-      const timer = setTimeout(() => turn.abort(), options.turnMs)
-      const context = {
-        run: opening.run,
-        config: options.config,
-        db,
-        log: log.child({ epoch: opening.run.epoch }),
-        clock,
-        drain: options.drain,
-        turn: AbortSignal.any([turn.signal, expired]),
-        committed: (step: Step, milliseconds: number) => metrics.batches(opening.run.kind, step, milliseconds),
-      }
-      const begun = clock.elapsed()
-      context.log.info({ subject: opening.run.subject }, 'run opened')
-      try {
-        const ended = await workAndSettle(worker, context, options)
-        metrics.run(worker.queue, String(ended.output.outcome), clock.elapsed() - begun)
-        context.log.info({ ...ended.output, duration_ms: Math.round(clock.elapsed() - begun) }, 'run let go')
-        return ended
-      } finally {
-        clearTimeout(timer)
-      }
+      if (waitedMs !== undefined) metrics.waited(worker.queue, waitedMs)
+      const { run, traceparent } = opening
+      const traced = { ...run, queue: worker.queue, traceparent }
+      return await traceRun(traced, clock, told => attempt(worker, run, { ...options, log: log.child({ epoch: run.epoch }) }, expired, told))
     } finally {
       held.delete(runId)
     }
   }
 }
 
-async function workAndSettle(worker: Worker, context: RunContext, options: HandlerOptions): Promise<Settlement> {
+/** What a run works with, and the span that this attempt at it is. */
+type Attempt = RunContext & { told: RunTrace }
+
+/** Works on the open run until it ends or is let go, and counts how. */
+async function attempt(worker: Worker, run: OpenRun, options: HandlerOptions, expired: AbortSignal, told: RunTrace): Promise<Settlement> {
+  const { config, db, log, clock, metrics, drain, turnMs } = options
+  const turn = new AbortController()
+  const timer = setTimeout(() => turn.abort(), turnMs)
+  const context: Attempt = {
+    run,
+    config,
+    db,
+    log,
+    clock,
+    drain,
+    turn: AbortSignal.any([turn.signal, expired]),
+    committed(step: Step, milliseconds: number) {
+      metrics.batches(run.kind, step, milliseconds)
+      told.committed(step, milliseconds)
+    },
+    told,
+  }
+  const begun = clock.elapsed()
+  log.info({ subject: run.subject }, 'run opened')
+  try {
+    const ended = await workAndSettle(worker, context, options)
+    const tookMs = clock.elapsed() - begun
+    metrics.run(worker.queue, String(ended.output.outcome), tookMs)
+    told.ended(String(ended.output.outcome))
+    log.info({ ...ended.output, duration_ms: Math.round(tookMs) }, 'run let go')
+    return ended
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+async function workAndSettle(worker: Worker, context: Attempt, options: HandlerOptions): Promise<Settlement> {
   try {
     const ending = await worker.work(context, { lanes: options.lanes, sliceMs: options.sliceMs })
     if (ending === 'parked') return { status: 'completed', output: { outcome: 'parked' } }
@@ -130,9 +149,10 @@ function conclude({ db, run }: RunContext, ending: Ending): Promise<void> {
   }
 }
 
-async function afterError(context: RunContext, error: unknown): Promise<Settlement> {
+async function afterError(context: Attempt, error: unknown): Promise<Settlement> {
   const { db, run, log } = context
   const verdict = classify(error)
+  context.told.failed(error, verdict)
   if (verdict === 'lost') {
     // Not an event to wake anyone for: the fence did its work, and the run goes on elsewhere.
     log.warn({ reason: messageOf(error) }, 'run was taken over, leaving it alone')

@@ -1,22 +1,52 @@
-import { type Command, exitCodes } from '../run.ts'
+import { systemClock } from '../../src/clock.ts'
+import { classify, messageOf } from '../../src/errors.ts'
 import { paint } from '../paint.ts'
+import { type Command, exitCodes, type Terminal } from '../run.ts'
 import { connected } from './connect.ts'
 
-/** `pawl health`: the view, and an exit code for scripts. */
+type Check = { check: string; ok: boolean; detail: string }
+
+const PINGS = 5
+const ANSWER_MS_MAX = 500
+
+/** `pawl health`: what this machine sees of the database, then the view, and an exit code for scripts. */
 export const health: Command = {
   usage: 'health',
   summary: 'one line per check; exit code 1 when one needs a person',
   example: 'pawl health --json',
   quiet: true,
-  run: terminal =>
-    connected(terminal, async db => {
-      const checks = await db.query<{ check: string; ok: boolean; detail: string }>('select * from pawl.health')
-      const ok = checks.every(check => check.ok)
-      if (terminal.json) terminal.out(JSON.stringify({ ok, checks }))
-      for (const check of terminal.json ? [] : checks) {
-        const mark = check.ok ? 'ok ' : 'BAD'
-        terminal.out(`${paint(terminal.color, check.ok ? 'green' : 'red', mark)}  ${check.check.padEnd(20)}  ${check.detail}`)
+  async run(terminal) {
+    const checks = await look(terminal)
+    const ok = checks.every(check => check.ok)
+    if (terminal.json) terminal.out(JSON.stringify({ ok, checks }))
+    const width = Math.max(...checks.map(({ check }) => check.length))
+    for (const check of terminal.json ? [] : checks) {
+      const mark = check.ok ? 'ok ' : 'BAD'
+      terminal.out(`${paint(terminal.color, check.ok ? 'green' : 'red', mark)}  ${check.check.padEnd(width)}  ${check.detail}`)
+    }
+    return ok ? exitCodes.ok : exitCodes.failed
+  },
+}
+
+async function look(terminal: Terminal): Promise<Check[]> {
+  const begun = systemClock.elapsed()
+  try {
+    return await connected(terminal, async db => {
+      await db.query('select 1')
+      const connectedMs = Math.round(systemClock.elapsed() - begun)
+      const times: number[] = []
+      for (let ping = 0; ping < PINGS; ping += 1) {
+        const asked = systemClock.elapsed()
+        await db.query('select 1')
+        times.push(systemClock.elapsed() - asked)
       }
-      return ok ? exitCodes.ok : exitCodes.failed
-    }),
+      const answerMs = times.sort((one, other) => one - other)[Math.floor(PINGS / 2)] ?? 0
+      const reached = { check: 'database', ok: answerMs < ANSWER_MS_MAX, detail: `connected in ${connectedMs} ms, answers in ${answerMs.toFixed(1)} ms` }
+      return [reached, ...(await db.query<Check>('select * from pawl.health'))]
+    })
+  } catch (error) {
+    // A database that is out of reach is a finding, not a failure of the command; a missing schema or right is told as such.
+    if (classify(error) !== 'transient') throw error
+    return [{ check: 'database', ok: false, detail: `out of reach: ${messageOf(error)}` }]
+  }
 }

@@ -20,6 +20,7 @@ drop function pawl.enqueue(text, jsonb, integer, timestamptz, text);
 drop table pawl.paused_queues;
 drop table pawl.lanes;
 drop table pawl.checkpoints;
+drop function pawl.traceparent();
 drop table pawl.leases;
 drop table pawl.kinds;
 revoke usage on schema pawl from pawl_worker, pawl_producer, pawl_operator, pawl_observer;

@@ -65,6 +65,7 @@ export const checkpoints = pawl.table(
     cancelRequestedBy: text('cancel_requested_by'),
     cancelReason: text('cancel_reason'),
     error: text(),
+    traceparent: text().default(sql`pawl.traceparent()`),
   },
   table => [
     check('checkpoints_state_known', sql`state in ('pending', 'running', 'completed', 'failed', 'cancelled')`),

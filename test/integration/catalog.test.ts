@@ -27,6 +27,9 @@ const signatures: Record<string, [parameters: string, returns: string]> = {
   pause: ['queue text, reason text DEFAULT NULL::text', 'boolean'],
   resume: ['queue text', 'boolean'],
   why: ['run_id text', 'text'],
+  plan_archives: ['', 'SETOF text'],
+  extend_partitions: ['months_ahead integer DEFAULT 3', 'TABLE(parent text, created integer)'],
+  request_backup: ["kind text DEFAULT 'manual'::text, scope text DEFAULT 'full'::text, tables text[] DEFAULT NULL::text[]", 'text'],
   index_report: [
     "watch interval DEFAULT '30 days'::interval",
     'TABLE(finding text, certain boolean, relation text, index text, bytes bigint, reason text, statement text)',
@@ -95,11 +98,14 @@ test('each view begins with the columns that were promised, in their order', asy
     /^run_id, kind, state, subject, done, total, percent, rows_per_second, eta, attempt, failures, worker, started_at, updated_at, finished_at, error\b/,
   )
   expect(columns.queues).toMatch(/^queue, ready, delayed, active, failed, paused, oldest_ready_seconds\b/)
+  expect(columns.backlog).toBe('jobs')
   expect(columns.health).toMatch(/^check, ok, detail\b/)
   expect(columns.failures).toMatch(/^run_id, kind, state, subject\b/)
   expect(columns.stuck).toMatch(/^run_id, kind, state, subject\b/)
   expect(columns.workers).toMatch(/^id, state, name\b/)
   expect(columns.timers).toMatch(/^timer_id, state, timer_type, campaign_id, scheduled_at, due_at, late_ms, retry_count, executed_at, payload, error\b/)
   expect(columns.refresh_plan).toMatch(/^run, table, state, urgency, waiting_for\b/)
+  expect(columns.backups).toMatch(/^backup_id, state, kind, scope, taken_at, verified_at, bytes, tables, rows, encrypted, place, error, run_id\b/)
+  expect(columns.partitions).toMatch(/^parent, partition, state, from_at, to_at, ahead, rows, bytes\b/)
   expect(columns.schedules).toMatch(/^schedule, cron, timezone, queue, data, last_run_at\b/)
 })

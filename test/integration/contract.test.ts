@@ -1,7 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readConfig } from '../../src/config.ts'
 import { connectDirect, type DirectConnection } from '../../src/database.ts'
@@ -10,7 +7,6 @@ import { applyOverride } from '../../workers/overrides/apply.ts'
 import { handlerOptions, takeLease, workAll } from '../support/engine.ts'
 import { requestOverride, type Seeded, seedCategory } from '../support/overrides.ts'
 import { createDatabase, type TestDatabase } from '../support/postgres.ts'
-import { startWorker } from '../support/process.ts'
 import { addPeople, addReport } from '../support/reports.ts'
 import { until } from '../support/until.ts'
 
@@ -18,9 +14,37 @@ const DENIED = '42501'
 const uuid = expect.stringMatching(/^[0-9a-f-]{36}$/)
 
 const producing = ['request_override', 'revert_override', 'enqueue', 'create_campaign', 'schedule_timer', 'refresh_table', 'run_report']
-const operating = ['cancel', 'retry', 'pause', 'resume', 'why', 'reschedule_timer', 'refresh_table', 'run_report', 'index_report']
+const operating = [
+  'cancel',
+  'retry',
+  'pause',
+  'resume',
+  'why',
+  'reschedule_timer',
+  'refresh_table',
+  'run_report',
+  'request_backup',
+  'index_report',
+  'plan_archives',
+  'extend_partitions',
+]
 const functionNames = [...new Set([...producing, ...operating])]
-const viewNames = ['runs', 'timers', 'schedules', 'queues', 'failures', 'stuck', 'workers', 'health', 'refresh_plan']
+const viewNames = [
+  'runs',
+  'timers',
+  'schedules',
+  'queues',
+  'failures',
+  'stuck',
+  'workers',
+  'health',
+  'refresh_plan',
+  'backups',
+  'partitions',
+  'retention',
+  'archives',
+  'backlog',
+]
 
 /** Group role → the functions and views it may use. `nobody` is a login that belongs to no group. */
 const may: Record<string, { call: string[]; read: string[] }> = {
@@ -68,6 +92,9 @@ beforeAll(async () => {
     refresh_table: { sql: `pawl.refresh_table('yearly_summary')`, values: [], answer: expect.any(Number) },
     run_report: { sql: `pawl.run_report($1, $2, 'json')`, values: [report, people.admin], answer: uuid },
     reschedule_timer: { sql: `pawl.reschedule_timer($1, now() + interval '2 days')`, values: [timer?.id], answer: true },
+    plan_archives: { sql: '(select count(*) from pawl.plan_archives())', values: [], answer: 0 },
+    extend_partitions: { sql: '(select sum(created) from pawl.extend_partitions(3))', values: [], answer: 0 },
+    request_backup: { sql: 'pawl.request_backup()', values: [], answer: expect.stringMatching(/^backup_\d+$/) },
     index_report: { sql: '(select count(*) > 0 from pawl.index_report())', values: [], answer: true },
     cancel: { sql: 'pawl.cancel($1)', values: [pending], answer: true },
     retry: { sql: 'pawl.retry($1)', values: [pending], answer: true },
@@ -201,7 +228,7 @@ describe('who may read', () => {
        from unnest($1::text[]) role
        join pg_class c on c.relkind in ('r', 'p', 'v') and has_table_privilege(role, c.oid, 'insert, update, delete, truncate')
        join pg_namespace n on n.oid = c.relnamespace and n.nspname in ('pawl', 'sqp', 'reporting', 'public', 'pgboss')
-       where role <> 'pawl_worker' or c.oid in ('pawl.kinds'::regclass, 'pawl.timer_effects'::regclass, 'pawl.schema_migrations'::regclass)`,
+       where role <> 'pawl_worker' or c.oid = any (array['pawl.kinds', 'pawl.timer_effects', 'pawl.schema_migrations', 'pawl.retention', 'pawl.archives', 'pawl.archive_files']::regclass[])`,
       [[...groups, `pawl_test_nobody_${suffix}`]],
     )
     expect(rows).toEqual([{ role: 'pawl_operator', name: 'refresh_limits' }])
@@ -215,32 +242,4 @@ describe('who may read', () => {
     for (const role of ['pawl_operator', 'pawl_observer']) expect([role, await as(role, old)]).toEqual([role, true])
     await blocker.close()
   })
-})
-
-test('a worker process that is nothing but a member of pawl_worker does the work, and leaves in order', async () => {
-  const store = await mkdtemp(join(tmpdir(), 'pawl-contract-'))
-  const worker = await startWorker(db.urlAs(`pawl_test_pawl_worker_${suffix}`, `secret ${suffix}`), { env: { PAWL_REPORT_STORE: store } })
-  try {
-    const runId = await requestOverride(db.query, seeded)
-    const ended = `select from pawl.runs where run_id = $1 and state not in ('pending', 'running')`
-    await until('the run has ended', async () => (await db.query(ended, [runId]))[0])
-    expect(await db.query('select state, done, error from pawl.runs where run_id = $1', [runId])).toEqual([{ state: 'completed', done: 20, error: null }])
-    const [{ run } = { run: 0 }] = await db.query<{ run: number }>(`select pawl.refresh_table('yearly_summary') as run`)
-    const refreshed = `select state, inserted, error from pawl.refresh_plan where run = $1 and state not in ('ready', 'running')`
-    expect(await until('the table is refreshed', async () => (await db.query(refreshed, [run]))[0])).toEqual({ state: 'completed', inserted: 3, error: null })
-    const [campaign] = await db.query<{ id: string }>('select pawl.create_campaign(1) as id')
-    await until('the campaign runs', async () => (await db.query(`select from campaigns where id = $1 and status = 'RUNNING'`, [campaign?.id]))[0])
-    await db.query('grant select on public.users to pawl_report')
-    await db.query(`update reporting.reports set status = 'scheduled', scheduled_at = now()`)
-    const executed = `select status, error_message from reporting.report_executions where status <> 'running' and metadata ? 'scheduled_at'`
-    expect(await until('the report is executed', async () => (await db.query(executed))[0])).toEqual({ status: 'completed', error_message: null })
-    await db.query(`select pawl.enqueue('maintenance.sweep', jsonb_build_object('schedule', key)) from pgboss.schedule`)
-    const swept = `select count(*) filter (where state <> 'completed') = 0 and count(*) >= 7 as done from pgboss.job where name = 'maintenance.sweep'`
-    await until('every schedule was done', async () => (await db.query<{ done: boolean }>(swept))[0]?.done)
-    expect(worker.log.filter(line => JSON.stringify(line).includes('permission denied'))).toEqual([])
-  } finally {
-    worker.signal('SIGTERM')
-    expect(await worker.exited).toEqual({ code: 0, signal: null })
-    await rm(store, { recursive: true })
-  }
 })

@@ -185,3 +185,12 @@ test('a table that is never free for its new column fails the attempt, which is 
   ])
   await holder.close()
 })
+
+test('a table that a worker made is not widened: it would run the checks of its maker as the owner', async () => {
+  await stage.query(`set role pawl_worker;
+    create table pawl_stage.climbing (id integer primary key);
+    reset role;
+    insert into sqp.refresh_config (table_schema, table_name, is_enabled) values ('pawl_stage', 'climbing', true)`)
+  await expect(stage.query(`select pawl.widen_refreshed_table('pawl_stage', 'climbing', 'id', 'bigint')`)).rejects.toMatchObject({ code: '42501' })
+  await stage.query(`delete from sqp.refresh_config where table_name = 'climbing'; drop table pawl_stage.climbing`)
+})

@@ -37,7 +37,15 @@ export async function takeLease(db: TestDatabase, name = 'tester', queues: reado
   }
 }
 
-const unmeasured: Metrics = { batches: () => {}, run: () => {}, rescue: () => {}, text: async () => '', contentType: 'text/plain' }
+const unmeasured: Metrics = {
+  batches: () => {},
+  run: () => {},
+  waited: () => {},
+  rescue: () => {},
+  timers: () => {},
+  text: async () => '',
+  contentType: 'text/plain',
+}
 
 /** What `handle` works with, on this database and lease; `changes` win. */
 export function handlerOptions(db: TestDatabase, lease: Lease, changes: Partial<HandlerOptions> = {}): HandlerOptions {

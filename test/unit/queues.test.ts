@@ -42,7 +42,8 @@ test('names are unique, none is the dead letter queue of another, and jobs outli
   for (const queue of queues) {
     expect(all).not.toContain(deadLetterOf(queue.name))
     // A task is short; what holds a run may hold it for a day.
-    expect(queue.expireInSeconds).toBe(['overrides.apply', 'refresh.load', 'reports.execute'].includes(queue.name) ? 86_400 : 900)
+    const holdsRuns = ['overrides.apply', 'refresh.load', 'reports.execute', 'maintenance.backup', 'maintenance.archive', 'maintenance.backfill']
+    expect(queue.expireInSeconds).toBe(holdsRuns.includes(queue.name) ? 86_400 : 900)
     expect(queue.heartbeatSeconds).toBeGreaterThanOrEqual(10)
   }
 })

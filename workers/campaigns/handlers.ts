@@ -2,6 +2,7 @@ import type { Clock } from '../../src/clock.ts'
 import type { Database } from '../../src/database.ts'
 import { classify, messageOf } from '../../src/errors.ts'
 import type { Log } from '../../src/log.ts'
+import type { Metrics } from '../../src/metrics.ts'
 import { backoffMs } from '../../src/retry.ts'
 import type { TimerType } from './states.ts'
 
@@ -32,6 +33,7 @@ export type HandlerContext = {
   db: Database
   log: Log
   clock: Clock
+  metrics?: Pick<Metrics, 'timers'> | undefined
   lease: () => number | undefined
   handlers: Handlers
   patienceMs: number
@@ -60,13 +62,12 @@ async function work(context: HandlerContext, timer: ClaimedTimer, lease: number)
   for (let tries = 1; ; tries += 1) {
     const error = 'error' in outcome ? outcome.error : null
     try {
-      await db.query('select pawl.conclude_timer($1, $2, $3, $4, $5)', [
-        timer.timer_id,
-        timer.execution_id,
-        lease,
-        'result' in outcome ? outcome.result : null,
-        error,
-      ])
+      const [row] = await db.query<{ late_ms: number }>(
+        `select pawl.conclude_timer($1, $2, $3, $4, $5), date_part('epoch', clock_timestamp() - $6::timestamptz) * 1000 as late_ms`,
+        [timer.timer_id, timer.execution_id, lease, 'result' in outcome ? outcome.result : null, error, timer.scheduled_at],
+      )
+      // A retry is as late as its backoff is long: that says nothing about the wheel.
+      if (error === null) context.metrics?.timers(1, row !== undefined && timer.attempt === 1 ? [row.late_ms] : [])
       if (error !== null) log.warn({ timer_id: timer.timer_id, attempt: timer.attempt, reason: error }, 'timer handler failed')
       return
     } catch (failure) {

@@ -10,26 +10,25 @@ const HANDLER_PATIENCE_MS = 60_000
 const BACKSTOP_MS = 15_000
 const HOUSEKEEPING_MS = 60_000
 
+type Fired = { fired: number; more: boolean; next_at_ms: number | null; now_ms: number; late_ms: number[] | null }
+
 /** Fires campaign timers at their due instant (document 002): every worker turns one, and what one has locked the others skip. */
 export function campaignWheel(handlers: Handlers = ours, patienceMs = HANDLER_PATIENCE_MS): Loop {
   return {
     queue: 'campaigns.fire',
     channel: 'pawl_timers',
-    start({ config, db, log, clock, lease }) {
+    start({ config, db, log, clock, metrics, lease }) {
       const stopping = new AbortController()
       const atWork = new Set<Promise<void>>()
       const types = Object.keys(handlers)
-      const context = { db, log, clock, lease, handlers, patienceMs, signal: stopping.signal }
+      const context = { db, log, clock, metrics, lease, handlers, patienceMs, signal: stopping.signal }
       let keptMs = clock.elapsed() - HOUSEKEEPING_MS
       const wheel = startWheel({
         clock,
         log,
         backstopMs: BACKSTOP_MS,
         async turn() {
-          const [row] = await db.query<{ fired: number; more: boolean; next_at_ms: number | null; now_ms: number }>('select * from pawl.fire_timers($1, $2)', [
-            TIMERS_MAX,
-            types,
-          ])
+          const [row] = await db.query<Fired>('select * from pawl.fire_timers($1, $2)', [TIMERS_MAX, types])
           if (row === undefined) throw new Error('pawl.fire_timers returned no row')
           for (const work of await claimHandled(context, HANDLERS_MAX - atWork.size)) {
             atWork.add(work)
@@ -42,6 +41,7 @@ export function campaignWheel(handlers: Handlers = ours, patienceMs = HANDLER_PA
             keptMs = clock.elapsed()
             await db.query(`select pawl.rescue_timers($1 * interval '1 millisecond'), pawl.redeliver_lost_timers()`, [config.leaseMs])
           }
+          if (row.fired > 0) metrics?.timers(row.fired, row.late_ms ?? [])
           if (row.fired > 0) log.debug({ fired: row.fired }, 'timers fired')
           return { more: row.more, nextAtMs: row.next_at_ms, nowMs: row.now_ms }
         },

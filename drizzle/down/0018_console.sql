@@ -14,6 +14,7 @@ drop function pawl.activity();
 drop view pawl.stuck;
 drop view pawl.workers;
 drop view pawl.failures;
+drop view pawl.backlog;
 drop view pawl.queues;
 drop view pawl.schedules;
 drop function pawl.schedule_rows();

@@ -170,6 +170,26 @@ order by c.queue;
 comment on view pawl.queues is 'Each queue: jobs ready now, delayed, active, failed; whether it is paused; how long its oldest ready job has waited';
 --> statement-breakpoint
 
+create view pawl.backlog as
+select least(
+  coalesce((
+    -- With the active ones: a number that falls when workers take up what is ready would send those workers away in mid-run.
+    -- Events are for others to read, dead letters for people.
+    select sum(q.ready + q.active)
+    from pawl.queues q
+    where not q.paused and q.queue not like 'campaign.%' and q.queue not like '%.dead'
+  ), 0) + (
+    select count(*)
+    from public.campaign_timers t
+    where t.status = 'PENDING' and t.scheduled_at < now() - interval '10 seconds'
+      and not exists (select from pawl.paused_queues p where p.queue = 'campaigns.fire')
+  ),
+  2147483647
+)::integer as jobs;
+--> statement-breakpoint
+comment on view pawl.backlog is 'One number, for autoscalers: jobs that want a worker now (ready or active, in queues that are not paused), and timers that are ten seconds overdue';
+--> statement-breakpoint
+
 create view pawl.failures as
 select c.run_id, c.kind, c.state, c.subject, c.finished_at as failed_at, c.failures, c.error, format('select pawl.retry(%L)', c.run_id) as retry_with
 from pawl.checkpoints c
@@ -242,14 +262,25 @@ comment on view pawl.stuck is 'Runs that should be moving and are not, longest f
 --> statement-breakpoint
 
 -- A view reads tables as its owner but calls functions as its reader, and a reader without pg_read_all_stats sees only his own transactions.
-create function pawl.activity() returns table (connections bigint, oldest_transaction interval)
+create function pawl.activity()
+returns table (connections bigint, oldest_transaction interval, standbys bigint, replay_lag interval, slot_bytes numeric)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select count(*), max(now() - a.xact_start) filter (where a.backend_type = 'client backend')
-  from pg_stat_activity a
+  select a.connections, a.oldest, r.standbys, r.lag, s.bytes
+  from (
+    select count(*) as connections, max(now() - x.xact_start) filter (where x.backend_type = 'client backend') as oldest from pg_stat_activity x
+  ) a
+  cross join (
+    -- An idle standby has no lag to show; what it has not yet replayed tells more than the time of its last word.
+    select count(*) as standbys, max(x.replay_lag) filter (where x.replay_lsn is distinct from x.sent_lsn) as lag from pg_stat_replication x where x.state = 'streaming'
+  ) r
+  cross join (
+    select sum(case when pg_is_in_recovery() then 0 else pg_wal_lsn_diff(pg_current_wal_lsn(), x.restart_lsn) end) as bytes
+    from pg_replication_slots x where not x.active
+  ) s
 $$;
 --> statement-breakpoint
-comment on function pawl.activity() is 'Connections to the server, and the age of its oldest transaction as far as the owner of Pawl may see';
+comment on function pawl.activity() is 'Connections, the oldest transaction, standbys with their lag, and WAL that unused slots keep, as far as the owner of Pawl may see';
 --> statement-breakpoint
 
 create view pawl.health as
@@ -269,12 +300,12 @@ from (
   union all
   select 5, 'paused queues', true, coalesce(string_agg(p.queue, ', ' order by p.queue), 'none') from pawl.paused_queues p
   union all
-  select p.place, p.name || ' partitions', count(m.ahead) >= 2, format('%s months ahead', count(m.ahead))
-  from (values (6, 'audit', 'public.category_override_audit'), (11, 'state log', 'public.campaign_state_log'),
-          (15, 'report', 'reporting.report_executions'), (16, 'audit log', 'reporting.audit_logs')) p (place, name, parent)
-  left join generate_series(1, 3) m (ahead)
-    on to_regclass(p.parent || '_y' || to_char((now() at time zone 'UTC') + make_interval(months => m.ahead), 'YYYY"m"MM')) is not null
-  group by p.place, p.name, p.parent
+  select coalesce(k.place, 16), coalesce(k.name, m.parent) || ' partitions', m.ahead >= 2,
+    case when m.has_now then format('%s months ahead', m.ahead) else 'none for this month: rows are refused' end
+  -- Whatever is partitioned by time, a host's own tables too: the month that nobody made refuses its first row.
+  from pawl.months_ahead m
+  left join (values (6, 'audit', 'public.category_override_audit'), (11, 'state log', 'public.campaign_state_log'),
+          (15, 'report', 'reporting.report_executions'), (16, 'audit log', 'reporting.audit_logs')) k (place, name, parent) using (parent)
   union all
   select 9, 'overdue timers', count(*) = 0, format('%s due for more than 10 seconds', count(*))
   from public.campaign_timers t where t.status = 'PENDING' and t.scheduled_at < now() - interval '10 seconds'
@@ -306,6 +337,54 @@ from (
   from reporting.reports r
   where r.status = 'scheduled' and r.scheduled_at < now() - interval '1 minute'
     and not exists (select from pawl.paused_queues p where p.queue = 'reports.execute')
+  union all
+  select 18, 'verified backup',
+    case
+      when c.workers = 0 then true
+      when v.taken_at is null then least(c.since, f.first_end) > now() - interval '26 hours'
+      else v.taken_at > now() - case when d.daily then interval '26 hours' else interval '8 days' end
+    end,
+    case
+      when c.workers = 0 then 'off: no worker has a place for backups'
+      when v.taken_at is null then format('none yet; a place is known since %s', least(c.since, f.first_end))
+      else format('%s of %s, %s bytes, restored in %s s', v.backup_id, v.taken_at, v.bytes, v.verify_seconds)
+    end
+  from (
+    select count(*) as workers, min(w.since) as since from pawl.worker_checks w
+    where w."check" = 'backup' and w.data ->> 'place' is not null and w.checked_at > now() - interval '1 day'
+  ) c
+  -- Workers come and go, and with them what they knew: backups that ended, if badly, tell how long there has been a place.
+  cross join (select min(m.timestamp) as first_end from public.system_maintenance_log m where m.operation in ('backup_daily', 'backup_weekly')) f
+  cross join (select exists (select from pawl.schedule_rows() s where s.key = 'backup-daily') as daily) d
+  left join lateral (
+    select b.backup_id, b.taken_at, b.bytes, b.verify_seconds from pawl.backup_records b
+    where b.verified_at is not null and b.deleted_at is null and b.scope = 'full' order by b.taken_at desc limit 1
+  ) v on true
+  union all
+  select 19, 'replication', coalesce(a.replay_lag, '0') < interval '1 minute' and coalesce(a.slot_bytes, 0) < 10::bigint * 2 ^ 30,
+    format('%s standbys, %s s behind at most; unused slots keep %s of WAL', a.standbys, coalesce(round(extract(epoch from a.replay_lag)), 0), pg_size_pretty(coalesce(a.slot_bytes, 0)))
+  from pawl.activity() a
+  union all
+  select 20, 'dead rows', count(*) = 0, coalesce(string_agg(format('%s: %s dead of %s', t.relid::regclass, t.n_dead_tup, t.n_live_tup + t.n_dead_tup), '; '), 'vacuum keeps up')
+  from pg_stat_user_tables t
+  where t.n_dead_tup > 100000 and t.n_dead_tup > t.n_live_tup and t.schemaname !~ '^pg_'
+  union all
+  select 21, 'wraparound', max(age(d.datfrozenxid)) < 1000000000, format('oldest transaction id is %s old; vacuum must have come before 2,000,000,000', max(age(d.datfrozenxid)))
+  from pg_database d
+  union all
+  select 23, 'retention', coalesce(not l.details ? 'errors', true), coalesce(l.details ->> 'errors', 'its rules are followed')
+  from (select) one
+  left join lateral (
+    select m.details from public.system_maintenance_log m where m.operation = 'prune_history' order by m.timestamp desc limit 1
+  ) l on true
+  union all
+  select 22, 'database size', true, pg_size_pretty(pg_database_size(current_database()))
+  union all
+  -- What workers found on their machines: their client tools, disks, pool, and how fast they are answered.
+  select 30, 'worker ' || w."check", bool_and(w.ok), coalesce(string_agg(format('%s: %s', w.worker, w.detail), '; ') filter (where not w.ok), max(w.detail))
+  from pawl.worker_checks w
+  where w.checked_at > now() - interval '1 hour' and exists (select from pawl.leases l where l.name = w.worker and l.state = 'running')
+  group by w."check"
   union all
   select 7, 'connections', a.connections < 0.9 * current_setting('max_connections')::integer,
     format('%s of %s', a.connections, current_setting('max_connections'))
@@ -591,6 +670,9 @@ begin
       return format('Running; %s asked to cancel it at %s, and it stops at its next batch edge.', run.cancel_requested_by, run.cancel_requested_at);
     elsif not pawl.lease_alive(run.owner, interval '10 seconds') then
       return format('Its worker %s has gone silent; another takes it over within seconds if one is running (select * from pawl.workers).', run.worker);
+    elsif pawl.backfill_throttle(run.run_id) is not null then
+      return format('Running on worker %s, %s of about %s rows done, but it holds back: %s. It goes on by itself when that is over.',
+        run.worker, run.done, coalesce(run.total::text, '?'), pawl.backfill_throttle(run.run_id));
     elsif run.updated_at < clock_timestamp() - run.quiet_time then
       return format('Worker %s holds it, but no batch has committed since %s; look for locks: select * from pg_stat_activity where wait_event_type = ''Lock''.', run.worker, run.updated_at);
     end if;
@@ -645,12 +727,17 @@ grant execute on function
   pawl.cancel(text, text), pawl.retry(text), pawl.pause(text, text), pawl.resume(text), pawl.why(text),
   pawl.reschedule_timer(uuid, timestamptz),
   pawl.refresh_table(text, text, boolean),
-  pawl.run_report(uuid, uuid, text, jsonb)
+  pawl.run_report(uuid, uuid, text, jsonb),
+  pawl.request_backup(text, text, text[]),
+  pawl.plan_archives(), pawl.extend_partitions(integer)
 to pawl_operator;
 --> statement-breakpoint
 grant execute on function pawl.index_report(interval) to pawl_operator, pawl_observer;
 --> statement-breakpoint
-grant select on pawl.runs, pawl.timers, pawl.schedules, pawl.queues, pawl.failures, pawl.workers, pawl.stuck, pawl.health, pawl.refresh_plan to pawl_observer, pawl_operator;
+grant select on pawl.runs, pawl.timers, pawl.schedules, pawl.queues, pawl.failures, pawl.workers, pawl.stuck, pawl.health, pawl.refresh_plan, pawl.backups, pawl.partitions, pawl.retention, pawl.archives, pawl.backlog to pawl_observer, pawl_operator;
+--> statement-breakpoint
+-- How long, not what: the conditions are run as the owner.
+grant update (keep) on pawl.retention to pawl_operator;
 --> statement-breakpoint
 -- Used by the views; a view reads tables as its owner, but calls functions as its reader.
 grant execute on function pawl.queue_counts(), pawl.waiting_jobs(text), pawl.lease_alive(integer, interval), pawl.activity(), pawl.timer_error(uuid), pawl.schedule_rows(), pawl.refresh_source(jsonb) to pawl_observer, pawl_operator;
@@ -658,11 +745,20 @@ grant execute on function pawl.queue_counts(), pawl.waiting_jobs(text), pawl.lea
 -- Not the kinds: pawl.changed runs, as its owner, whatever function is named there. Nor the ledger of migrations.
 grant select on all tables in schema pawl to pawl_worker;
 --> statement-breakpoint
-grant insert, update, delete on pawl.leases, pawl.checkpoints, pawl.lanes, pawl.paused_queues, pawl.refresh_steps, pawl.report_files to pawl_worker;
+grant insert, update, delete on pawl.leases, pawl.checkpoints, pawl.lanes, pawl.paused_queues, pawl.refresh_steps, pawl.report_files, pawl.backup_records to pawl_worker;
 --> statement-breakpoint
 grant usage on all sequences in schema pawl to pawl_worker;
 --> statement-breakpoint
 grant execute on all routines in schema pawl to pawl_worker;
+--> statement-breakpoint
+-- What is asked for there runs with the rights of Pawl's owner; and what is named there is read or dropped with them. A worker may make a view
+-- in pawl_stage, and whoever reads a view runs its functions.
+revoke execute on function
+  pawl.request_backfill(regclass, text, text, integer, text, text, interval, interval),
+  pawl.add_backfill(regclass, text, text, integer, text, text, interval, interval, text[]),
+  pawl.add_archive(text, text, timestamptz, timestamptz, text),
+  pawl.archive_hindrance(text, text)
+from pawl_worker;
 --> statement-breakpoint
 grant select, insert, update, delete on
   public.category_override_operations, public.category_override_audit, public.category_override_audit_keys, public.category_recipient_settings,
