@@ -1,6 +1,7 @@
 import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { parse } from 'yaml'
 import { requestOverride, seedCategory } from '../support/overrides.ts'
@@ -12,7 +13,7 @@ import { until } from '../support/until.ts'
 type Rule = { alert: string; expr: string; labels: { severity: string }; annotations: { summary: string; runbook: string } }
 type Panel = { id: number; type: string; title: string; datasource?: { uid: string }; targets?: { expr: string; datasource: { uid: string } }[] }
 
-const root = new URL('../../', import.meta.url).pathname
+const root = fileURLToPath(new URL('../../', import.meta.url))
 const text = (path: string) => readFileSync(join(root, path), 'utf8')
 const rules = (parse(text('deploy/monitoring/alerts.yaml')) as { groups: { rules: Rule[] }[] }).groups.flatMap(group => group.rules)
 const dashboard = JSON.parse(text('deploy/monitoring/dashboard.json')) as {
