@@ -1,5 +1,3 @@
-import type { Run } from './run.ts'
-
 /** PostgreSQL or Pawl refused the request, and nothing was changed. In a transaction of yours: roll it back. */
 export class PawlRequestError extends Error {
   /** SQLSTATE: 22023 bad argument, 23503 unknown row, 42501 a right is missing … */
@@ -13,25 +11,6 @@ export class PawlRequestError extends Error {
     this.code = code
     this.hint = options.hint
   }
-}
-
-/** The wait is over, the run is not: it goes on. Wait again, or ask `why`. */
-export class PawlTimeout extends Error {
-  readonly runId: string
-  /** The run as it was last seen; undefined when the database gave no answer at all. */
-  readonly run: Run | undefined
-
-  constructor(runId: string, timeoutMs: number, run: Run | undefined, cause?: unknown) {
-    super(`run ${runId} has not ended within ${timeoutMs} ms: ${stateOf(run)}`, cause === undefined ? undefined : { cause })
-    this.name = 'PawlTimeout'
-    this.runId = runId
-    this.run = run
-  }
-}
-
-function stateOf(run: Run | undefined): string {
-  if (run === undefined) return 'the database has not answered'
-  return run.state === 'running' ? `it is running, ${run.done} of ${run.total ?? '?'} rows done` : `it is ${run.state}`
 }
 
 /** What was asked for, as far as an error must know it. */

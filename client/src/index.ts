@@ -1,6 +1,6 @@
 export type { Id, JsonObject, Time } from './arguments.ts'
 export { connectPawl, type Pawl, refreshRunId } from './connect.ts'
-export { PawlRequestError, PawlTimeout } from './errors.ts'
+export { PawlRequestError } from './errors.ts'
 export { fromDrizzle, type Queryable } from './queryable.ts'
 export type {
   CampaignRequest,
@@ -14,4 +14,4 @@ export type {
   TimerType,
 } from './requests.ts'
 export { type EndedRun, hasEnded, type Run, type RunKind, type RunState } from './run.ts'
-export type { WaitOptions } from './wait.ts'
+export { PawlTimeout, type WaitOptions } from './wait.ts'

@@ -1,7 +1,26 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isPassing, PawlRequestError, PawlTimeout } from './errors.ts'
+import { isPassing, PawlRequestError } from './errors.ts'
 import type { Queryable } from './queryable.ts'
 import { type EndedRun, hasEnded, readRun, type Run } from './run.ts'
+
+/** The wait is over, the run is not: it goes on. Wait again, or ask `why`. */
+export class PawlTimeout extends Error {
+  readonly runId: string
+  /** The run as it was last seen; undefined when the database gave no answer at all. */
+  readonly run: Run | undefined
+
+  constructor(runId: string, timeoutMs: number, run: Run | undefined, cause?: unknown) {
+    super(`run ${runId} has not ended within ${timeoutMs} ms: ${stateOf(run)}`, cause === undefined ? undefined : { cause })
+    this.name = 'PawlTimeout'
+    this.runId = runId
+    this.run = run
+  }
+}
+
+function stateOf(run: Run | undefined): string {
+  if (run === undefined) return 'the database has not answered'
+  return run.state === 'running' ? `it is running, ${run.done} of ${run.total ?? '?'} rows done` : `it is ${run.state}`
+}
 
 /** Every wait has an end: a time, a signal, or both. */
 export type WaitOptions = { timeoutMs: number; signal?: AbortSignal | undefined } | { timeoutMs?: undefined; signal: AbortSignal }
