@@ -1,12 +1,12 @@
 import { systemClock } from '../../src/clock.ts'
 import { classify, messageOf } from '../../src/errors.ts'
+import { pingMs } from '../../workers/maintenance/checks.ts'
 import { paint } from '../paint.ts'
 import { type Command, exitCodes, type Terminal } from '../run.ts'
 import { connected } from './connect.ts'
 
 type Check = { check: string; ok: boolean; detail: string }
 
-const PINGS = 5
 const ANSWER_MS_MAX = 500
 
 /** `pawl health`: what this machine sees of the database, then the view, and an exit code for scripts. */
@@ -34,13 +34,7 @@ async function look(terminal: Terminal): Promise<Check[]> {
     return await connected(terminal, async db => {
       await db.query('select 1')
       const connectedMs = Math.round(systemClock.elapsed() - begun)
-      const times: number[] = []
-      for (let ping = 0; ping < PINGS; ping += 1) {
-        const asked = systemClock.elapsed()
-        await db.query('select 1')
-        times.push(systemClock.elapsed() - asked)
-      }
-      const answerMs = times.sort((one, other) => one - other)[Math.floor(PINGS / 2)] ?? 0
+      const answerMs = await pingMs(db.query, systemClock)
       const reached = { check: 'database', ok: answerMs < ANSWER_MS_MAX, detail: `connected in ${connectedMs} ms, answers in ${answerMs.toFixed(1)} ms` }
       return [reached, ...(await db.query<Check>('select * from pawl.health'))]
     })

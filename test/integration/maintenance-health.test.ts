@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readConfig } from '../../src/config.ts'
 import { backup } from '../../workers/maintenance/backup.ts'
-import { lookAround } from '../../workers/maintenance/checks.ts'
+import { lookAround, workerChecks } from '../../workers/maintenance/checks.ts'
 import { systemClock } from '../../src/clock.ts'
 import { handlerOptions, takeLease, workAll, type Lease } from '../support/engine.ts'
-import { createDatabase, type TestDatabase } from '../support/postgres.ts'
+import { createDatabase, silent, type TestDatabase } from '../support/postgres.ts'
+import { until } from '../support/until.ts'
 
 let db: TestDatabase
 let lease: Lease
@@ -153,4 +154,22 @@ test('a worker looks at its disks, its pool, how it is answered, and whether it 
   const checks = await look({ BACKUP_DIR: '/tmp', PAWL_PG_BIN: '/nowhere' })
   expect(checks.find(({ check }) => check === 'backup')).toMatchObject({ ok: false, detail: expect.stringContaining('/nowhere'), data: { place: '/tmp' } })
   expect(checks.find(({ check }) => check === 'disk /tmp')).toMatchObject({ detail: expect.stringMatching(/GB free/) })
+})
+
+test('a worker looks around once when it starts, once more when it is told to, and begins nothing when it stops', async () => {
+  const asked: string[] = []
+  const query: typeof db.query = (text, values) => {
+    asked.push(text)
+    // A look takes its time, and nobody needs a second one beside it.
+    return systemClock.sleep(20).then(() => db.query(text, values))
+  }
+  const looks = () => asked.filter(text => text.includes('record_worker_checks')).length
+  const context = { db: { ...db, query }, config: readConfig({ DATABASE_URL: db.url }), clock: systemClock, log: silent, lease: () => lease.id }
+  const turning = workerChecks.start(context)
+  await until('the first look is written down', () => looks() === 1)
+  expect(asked.filter(text => text === 'select 1').length).toBe(5)
+  turning.notified('')
+  await until('the second look is written down', () => looks() === 2)
+  await turning.stop()
+  expect([looks(), asked.filter(text => text === 'select 1').length]).toEqual([2, 10])
 })

@@ -1,15 +1,17 @@
 import { statfs } from 'node:fs/promises'
+import type { Clock } from '../../src/clock.ts'
 import type { Config } from '../../src/config.ts'
+import type { Query } from '../../src/database.ts'
 import { codeOf, messageOf } from '../../src/errors.ts'
 import type { Loop, LoopContext } from '../../src/loop.ts'
 import { openStore } from '../../src/store.ts'
 import { findTools } from '../../src/tools.ts'
-import { startWheel } from '../../src/wheel.ts'
 
 /** What a worker finds where SQL can't look: on its own machine. */
 export type WorkerCheck = { check: string; ok: boolean; detail: string; data?: Record<string, unknown> }
 
 const EVERY_MS = 15 * 60_000
+const RETRY_MS = 30_000
 const PINGS = 5
 const LATENCY_MS_MAX = 100
 const FREE_SHARE_MIN = 0.05
@@ -23,28 +25,43 @@ export const workerChecks: Loop = {
   queue: 'maintenance.health',
   channel: 'pawl_health',
   start(context) {
-    const { db, log, clock, lease } = context
+    const { log, clock } = context
+    const stopping = new AbortController()
+    let woken = new AbortController()
     let told = ''
-    return startWheel({
-      clock,
-      log,
-      backstopMs: EVERY_MS,
-      async turn() {
-        const checks = await lookAround(context)
-        const [row] = await db.query<{ now_ms: number }>(
-          `select extract(epoch from clock_timestamp()) * 1000 as now_ms, pawl.record_worker_checks(l.name, $2) from pawl.leases l where l.id = $1`,
-          [lease() ?? null, JSON.stringify(checks)],
-        )
-        const bad = checks.filter(check => !check.ok)
-        // Once, and again when it changes: not every quarter of an hour.
-        const words = JSON.stringify(bad.map(({ check }) => check))
-        if (words !== told && bad.length > 0) for (const { check, detail } of bad) log.warn({ check, detail }, 'this worker needs a person')
-        told = words
-        // Not registered yet: the lease comes within a moment, and with it a notification.
-        return { more: false, nextAtMs: null, nowMs: row?.now_ms ?? clock.now() }
+    const turn = async () => {
+      const bad = (await lookAndRecord(context)).filter(check => !check.ok)
+      // Once, and again when it changes: not every quarter of an hour.
+      const words = JSON.stringify(bad.map(({ check }) => check))
+      if (words !== told) for (const { check, detail } of bad) log.warn({ check, detail }, 'this worker needs a person')
+      told = words
+      return EVERY_MS
+    }
+    const looping = (async () => {
+      while (!stopping.signal.aborted) {
+        const waitMs = await turn().catch((error: unknown) => {
+          log.warn({ reason: messageOf(error) }, 'what this worker found could not be written down')
+          return RETRY_MS
+        })
+        await clock.sleep(waitMs, AbortSignal.any([stopping.signal, woken.signal]))
+        woken = new AbortController()
+      }
+    })()
+    return {
+      notified: () => woken.abort(),
+      async stop() {
+        stopping.abort()
+        await looping
       },
-    })
+    }
   },
+}
+
+/** While the lease is lost nothing is written: when it is back, a notification comes with it. */
+async function lookAndRecord(context: LoopContext): Promise<WorkerCheck[]> {
+  const checks = await lookAround(context)
+  await context.db.query('select pawl.record_worker_checks(l.name, $2) from pawl.leases l where l.id = $1', [context.lease() ?? null, JSON.stringify(checks)])
+  return checks
 }
 
 /** Everything that is to be found out, side by side; what can't be found out is a finding. */
@@ -54,15 +71,20 @@ export function lookAround({ config, db, clock }: Pick<LoopContext, 'config' | '
 }
 
 async function latency(db: LoopContext['db'], clock: LoopContext['clock']): Promise<WorkerCheck> {
+  const median = await pingMs(db.query, clock)
+  const ms = Math.round(median * 10) / 10
+  return { check: 'latency', ok: median < LATENCY_MS_MAX, detail: `the database answers in ${ms} ms`, data: { ms } }
+}
+
+/** How long the database takes to answer, the median of a few times: one may meet a pause of anybody's. */
+export async function pingMs(query: Query, clock: Clock): Promise<number> {
   const times: number[] = []
   for (let ping = 0; ping < PINGS; ping += 1) {
     const begun = clock.elapsed()
-    await db.query('select 1')
+    await query('select 1')
     times.push(clock.elapsed() - begun)
   }
-  const median = times.sort((one, other) => one - other)[Math.floor(PINGS / 2)] ?? 0
-  const ms = Math.round(median * 10) / 10
-  return { check: 'latency', ok: median < LATENCY_MS_MAX, detail: `the database answers in ${ms} ms`, data: { ms } }
+  return times.sort((one, other) => one - other)[Math.floor(PINGS / 2)] ?? 0
 }
 
 function pool(db: LoopContext['db'], { poolMax }: Config): WorkerCheck {
