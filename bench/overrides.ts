@@ -29,8 +29,8 @@ export async function overrides({ quick }: { quick: boolean }): Promise<Record<s
       update_rows_per_second: Math.round(median([...pairs[1000], ...pairs[100]].map(pair => pair.update))),
       pawl_1000_rows_per_second: Math.round(median(pairs[1000].map(pair => pair.pawl))),
       pawl_100_rows_per_second: Math.round(median(pairs[100].map(pair => pair.pawl))),
-      ratio_1000: ratioOf(pairs[1000]),
-      ratio_100: ratioOf(pairs[100]),
+      ...ratioOf('ratio_1000', pairs[1000]),
+      ...ratioOf('ratio_100', pairs[100]),
       ...slow,
       ...growth,
       others_share: othersShare,
@@ -126,8 +126,9 @@ async function ratios(bench: Bench, category: Category, rounds: number) {
   return pairs
 }
 
-function ratioOf(pairs: readonly Pair[]): number {
-  return rounded(median(pairs.map(pair => pair.pawl / pair.update)))
+function ratioOf(name: string, pairs: readonly Pair[]): Record<string, unknown> {
+  const ratios = pairs.map(pair => rounded(pair.pawl / pair.update))
+  return { [name]: rounded(median(ratios)), [`${name}_pairs`]: ratios }
 }
 
 async function singleUpdate(db: Database, category: Category): Promise<number> {

@@ -2,6 +2,7 @@ import { PgBoss } from 'pg-boss'
 import type { Config } from './config.ts'
 import type { Query } from './database.ts'
 import { messageOf, PawlError } from './errors.ts'
+import { clientUrl } from './libpq.ts'
 import type { Log } from './log.ts'
 import { deadLetterOf, eventQueues, eventRetentionSeconds, queues } from './queues.ts'
 import { cronLines, SWEEP_QUEUE } from './schedules.ts'
@@ -10,7 +11,7 @@ import { cronLines, SWEEP_QUEUE } from './schedules.ts'
 export function openBoss(config: Config, log: Log, options: { supervise: boolean; name: string }): PgBoss {
   if (config.directUrl === undefined) throw new PawlError('database.missing', 'no database is named', { hint: 'set DATABASE_URL' })
   const boss = new PgBoss({
-    connectionString: config.directUrl,
+    connectionString: clientUrl(config.directUrl, config.sslRejectUnauthorized),
     application_name: options.name,
     instanceName: options.name,
     // Claims, heartbeats and completions are short; what runs for long has the pool in database.ts.
@@ -36,7 +37,7 @@ export async function installBoss(config: Config, log: Log): Promise<void> {
   const boss = openBoss(config, log, { supervise: false, name: 'pawl migrate' })
   await boss.start()
   try {
-    for (const { name, atOnce: _atOnce, pollSeconds: _pollSeconds, ...settings } of queues) {
+    for (const { name, atOnce: _atOnce, ...settings } of queues) {
       const deadLetter = deadLetterOf(name)
       await boss.createQueue(deadLetter, { retentionSeconds: settings.retentionSeconds })
       const wanted = { ...settings, retryBackoff: true, notify: true, deadLetter }

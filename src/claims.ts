@@ -11,7 +11,7 @@ import { type HandlerOptions, handle, type Settlement, type Worker } from './wor
 
 /** The claim loops of this process: which queues it takes jobs from now. */
 export type Claims = {
-  /** Looks which queues are paused now, and opens or closes their loops. Never rejects. */
+  /** Looks which queues are paused and which have jobs now, and opens, closes or wakes their loops. Never rejects. */
   refresh(): Promise<void>
   slots(): number
   queues(): string[]
@@ -29,70 +29,87 @@ export type ClaimsOptions = Omit<HandlerOptions, 'lanes' | 'sliceMs' | 'leaseMs'
   workers: readonly (Worker | Task)[]
 }
 
-/** A notification may be lost with a connection: look again this often. */
-const REFRESH_EVERY_MS = 2_000
+/** A claim loop of pg-boss; one that is not busy sleeps until it is woken. */
+type ClaimLoop = { workId: string; busy: boolean }
 
-/** Opens `config.concurrency` claim loops a queue and keeps them in step with `pawl.paused_queues`. */
+/** Retries and jobs whose time has come notify nobody, and a notification may be lost with its connection: look this often. */
+const LOOK_EVERY_MS = 1_000
+/** pg-boss's own polling would cost a statement a second and loop, however idle; one look of ours serves all loops of all queues. */
+const OWN_POLL_SECONDS = 60
+
+/** Opens `config.concurrency` claim loops a queue, wakes as many of them as there are jobs, and keeps them in step with `pawl.paused_queues`. */
 export async function startClaims(options: ClaimsOptions): Promise<Claims> {
   const { boss, db, log, clock, config, workers } = options
-  const open = new Map<string, string[]>()
+  const open = new Map<string, ClaimLoop[]>()
   const stopping = new AbortController()
   let turn: Promise<void> = Promise.resolve()
 
   const limits = { lanes: config.lanes, sliceMs: config.sliceMs, leaseMs: config.leaseMs, turnMs: config.turnMs, onPaused: () => void refresh() }
   const handlers = new Map(workers.map(worker => [worker.queue, handlerOf(worker, { ...options, ...limits })]))
 
-  const openLoop = async (queue: string): Promise<string> => {
+  const openLoop = async (queue: string): Promise<ClaimLoop> => {
     const handler = handlers.get(queue)
-    const pollSeconds = settingsOf(queue)?.pollSeconds ?? 1
-    const workId: string = await boss.work(
+    const loop: ClaimLoop = { workId: '', busy: false }
+    loop.workId = await boss.work(
       queue,
       {
         batchSize: 1,
         includeMetadata: true,
         perJobResults: true,
-        pollingIntervalSeconds: pollSeconds,
-        // With LISTEN up pg-boss would poll every 30 s, but retries and matured jobs notify nobody.
-        notifyPollingIntervalSeconds: pollSeconds,
+        pollingIntervalSeconds: OWN_POLL_SECONDS,
+        notifyPollingIntervalSeconds: OWN_POLL_SECONDS,
         heartbeatRefreshSeconds: 2,
       },
       async ([job]: JobWithMetadata<object>[]) => {
         if (job === undefined || handler === undefined) return []
-        const settlement = await handler(job)
-        // Otherwise the loop sleeps out its interval before it looks for the next job (notifications coalesce).
-        setImmediate(() => boss.notifyWorker(workId))
-        return [{ id: job.id, ...settlement }]
+        loop.busy = true
+        try {
+          return [{ id: job.id, ...(await handler(job)) }]
+        } finally {
+          loop.busy = false
+          // Otherwise the loop sleeps before it looks for the next job (notifications coalesce).
+          setImmediate(() => boss.notifyWorker(loop.workId))
+        }
       },
     )
-    return workId
+    return loop
+  }
+  const wake = (loops: readonly ClaimLoop[], ready: number) => {
+    for (const { workId } of loops.filter(({ busy }) => !busy).slice(0, ready)) boss.notifyWorker(workId)
   }
 
   const refreshNow = async () => {
     if (stopping.signal.aborted) return
-    const paused = new Set((await db.query<{ queue: string }>('select queue from pawl.paused_queues')).map(row => row.queue))
+    const queues = workers.map(({ queue }) => queue)
+    const found = await db.query<{ queue: string; paused: boolean; ready: number }>('select * from pawl.claimable($1, $2)', [queues, config.concurrency])
+    const claimable = new Map(found.map(row => [row.queue, row]))
     for (const worker of workers) {
       const { queue } = worker
-      if (paused.has(queue) && open.has(queue)) {
+      const { paused = false, ready = 0 } = claimable.get(queue) ?? {}
+      const loops = open.get(queue)
+      if (paused && loops !== undefined) {
         open.delete(queue)
         await boss.offWork(queue, { wait: false })
         log.info({ queue }, 'queue paused')
-      } else if (!paused.has(queue) && !open.has(queue)) {
-        const loops: string[] = []
-        open.set(queue, loops)
-        for (let slot = 0; slot < slotsOf(worker, config); slot += 1) loops.push(await openLoop(queue))
-        log.info({ queue, slots: loops.length }, 'queue open')
+      } else if (!paused && loops === undefined) {
+        const opened: ClaimLoop[] = []
+        open.set(queue, opened)
+        for (let slot = 0; slot < slotsOf(worker, config); slot += 1) opened.push(await openLoop(queue))
+        log.info({ queue, slots: opened.length }, 'queue open')
+      } else if (loops !== undefined) {
+        wake(loops, ready)
       }
     }
   }
   const refresh = () => {
-    turn = turn.then(refreshNow).catch(error => log.warn({ reason: messageOf(error) }, 'could not look for paused queues'))
+    turn = turn.then(refreshNow).catch(error => log.warn({ reason: messageOf(error) }, 'could not look for jobs and paused queues'))
     return turn
   }
 
   await refreshNow()
   const looping = (async () => {
     while (!stopping.signal.aborted) {
-      await clock.sleep(REFRESH_EVERY_MS, stopping.signal)
+      await clock.sleep(LOOK_EVERY_MS, stopping.signal)
       await refresh()
     }
   })()

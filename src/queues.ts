@@ -16,8 +16,6 @@ export type QueueSettings = {
   deleteAfterSeconds: number
   /** Jobs of it that one process works on at once; undefined: PAWL_CONCURRENCY for runs, one for tasks. */
   atOnce?: number
-  /** How long a job that notifies nobody (a retry, one whose time has come) may lie; undefined: a second. */
-  pollSeconds?: number
 }
 
 const DAY_SECONDS = 86_400
@@ -36,7 +34,7 @@ const delivery = {
 const task = { ...delivery, expireInSeconds: 900, retryLimit: 5, retryDelayMax: 60 }
 
 /** What comes a few times a day, and does its work with one connection of its own. */
-const rare = { atOnce: 1, pollSeconds: 5 }
+const rare = { atOnce: 1 }
 
 export const queues: readonly QueueSettings[] = [
   { name: 'overrides.apply', ...delivery },
