@@ -96,7 +96,10 @@ create table pawl.checkpoints (
   cancel_reason text,
   error text,
   traceparent text default pawl.traceparent(),
+  last_owner integer,
   constraint checkpoints_state_known check (state in ('pending', 'running', 'completed', 'failed', 'cancelled')),
+  -- Timers are rows of their own, and pawl.runs, which has both, need not look here for them.
+  constraint checkpoints_no_timers check (kind <> 'timer'),
   constraint checkpoints_final_has_time check ((state in ('completed', 'failed', 'cancelled')) = (finished_at is not null)),
   constraint checkpoints_running_has_owner check ((state = 'running') = (owner is not null))
 ) with (fillfactor = 70);
@@ -107,7 +110,7 @@ create index checkpoints_recent on pawl.checkpoints (requested_at desc);
 --> statement-breakpoint
 create index checkpoints_waiting on pawl.checkpoints (waits_for) where waits_for is not null;
 --> statement-breakpoint
-create index checkpoints_failed on pawl.checkpoints (finished_at desc) where state = 'failed';
+create index checkpoints_ended on pawl.checkpoints (state, finished_at desc) where state in ('completed', 'failed', 'cancelled');
 --> statement-breakpoint
 comment on table pawl.checkpoints is 'One row per run: its state, its epoch (the fence, raised each time a worker opens it), who holds it, what went wrong. done and batch are folded in from pawl.lanes when the run is handed back or ends. traceparent: the span of whoever asked for it, the parent of the spans of its attempts';
 --> statement-breakpoint
@@ -149,7 +152,8 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   settings record;
-  due timestamptz := coalesce(enqueue.start_after, now());
+  -- Past is now: how long a job has lain ready is counted from here.
+  due timestamptz := greatest(enqueue.start_after, now());
   job uuid;
 begin
   if enqueue.queue is null or enqueue.queue = '' then
@@ -162,13 +166,19 @@ begin
   if enqueue.priority is null then
     raise exception 'the priority is null' using errcode = '22023', hint = 'leave it out for 0; higher runs first';
   end if;
-  if length(enqueue.singleton_key) > 1000 then
-    raise exception 'the singleton key has % characters, 1000 at most', length(enqueue.singleton_key)
+  if not isfinite(enqueue.start_after) or enqueue.start_after >= timestamptz '10000-01-01 00:00:00+00' then
+    raise exception 'start_after is %', enqueue.start_after
+      using errcode = '22023', hint = 'pass a time before the year 10000, or leave it out for now()';
+  end if;
+  -- In bytes, as pg-boss keeps it in an index, which takes 2704.
+  if octet_length(enqueue.singleton_key) > 1000 then
+    raise exception 'the singleton key has % bytes, 1000 at most', octet_length(enqueue.singleton_key)
       using errcode = '22023', hint = 'use a hash of it';
   end if;
-  select q.* into settings from pgboss.queue q where q.name = enqueue.queue;
+  -- pg-boss's own queues are for itself: what lies there makes it send jobs with any settings.
+  select q.* into settings from pgboss.queue q where q.name = enqueue.queue and q.name not like '\_\_pgboss%';
   if not found then
-    raise exception 'queue "%" does not exist', enqueue.queue
+    raise exception 'queue "%" does not exist', left(enqueue.queue, 100)
       using errcode = '22023', hint = 'select queue from pawl.queues lists them; new ones appear when "pawl migrate up" runs';
   end if;
   insert into pgboss.job (
@@ -354,7 +364,7 @@ begin
     return;
   end if;
   update pawl.checkpoints c
-  set state = 'running', owner = p_owner, waits_for = null, epoch = c.epoch + 1, job_id = p_job_id, job_attempt = p_job_attempt,
+  set state = 'running', owner = p_owner, last_owner = p_owner, waits_for = null, epoch = c.epoch + 1, job_id = p_job_id, job_attempt = p_job_attempt,
       started_at = coalesce(c.started_at, clock_timestamp()), opened_at = clock_timestamp(), updated_at = clock_timestamp(),
       opened_done = (select coalesce(sum(l.done), 0) from pawl.lanes l where l.run_id = p_run_id)
   where c.run_id = p_run_id
@@ -577,6 +587,28 @@ end
 $$;
 --> statement-breakpoint
 comment on function pawl.redeliver_lost(interval) is 'Enqueues pending runs that no waiting job would bring to a worker any more';
+--> statement-breakpoint
+-- What a worker asks every second, one statement for all its queues: retries and jobs whose time has come notify nobody.
+create function pawl.claimable(p_queues text[], p_at_most integer)
+returns table (queue text, paused boolean, ready integer)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select q.name, exists (select from pawl.paused_queues p where p.queue = q.name), j.ready
+  from unnest(p_queues) q (name)
+  cross join lateral (
+    select count(*)::integer as ready
+    from (
+      select from pgboss.job j
+      where j.name = q.name and j.state < 'active' and not j.blocked and j.start_after < now()
+      limit p_at_most
+    ) found
+  ) j;
+end
+$$;
+--> statement-breakpoint
+comment on function pawl.claimable(text[], integer) is 'Of each of these queues whether it is paused, and how many jobs are ready, counted no further than asked';
 --> statement-breakpoint
 -- Functions are executable by everyone unless taken away; each role gets what it is for, by name, in the last file.
 revoke execute on all routines in schema pawl from public;

@@ -112,7 +112,7 @@ declare
 begin
   select o.* into target from public.category_override_operations o where o.operation_id = revert_override.operation_id;
   if not found then
-    raise exception 'operation "%" does not exist', coalesce(revert_override.operation_id, 'null')
+    raise exception 'operation "%" does not exist', left(coalesce(revert_override.operation_id, 'null'), 100)
       using errcode = '22023', hint = 'operations are kept for 30 days: select operation_id from public.v_override_operation_history';
   end if;
   if target.reverts_operation_id is not null then

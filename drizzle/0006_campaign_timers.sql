@@ -615,8 +615,8 @@ begin
     raise exception 'duration_hours must be from 1 to 87600, not %', coalesce(create_campaign.duration_hours::text, 'null')
       using errcode = '22023', hint = 'pass whole hours; ten years at most';
   end if;
-  if create_campaign.start_at is null or not isfinite(create_campaign.start_at) then
-    raise exception 'start_at must be a time, not %', coalesce(create_campaign.start_at::text, 'null') using errcode = '22023', hint = 'leave it out for now()';
+  if create_campaign.start_at is null or not isfinite(create_campaign.start_at) or create_campaign.start_at >= timestamptz '10000-01-01 00:00:00+00' then
+    raise exception 'start_at must be a time before the year 10000, not %', coalesce(create_campaign.start_at::text, 'null') using errcode = '22023', hint = 'leave it out for now()';
   end if;
   -- Not for an id that is there: who asks again after a lost answer asks with the same times.
   if create_campaign.start_at < now() - interval '1 minute' and not exists (select from public.campaigns c where c.id = create_campaign.id) then
@@ -660,11 +660,11 @@ declare
   other record;
 begin
   if schedule_timer.timer_type is null or pawl.timer_rank(schedule_timer.timer_type) is null then
-    raise exception 'there is no timer type "%"', coalesce(schedule_timer.timer_type, 'null')
+    raise exception 'there is no timer type "%"', left(coalesce(schedule_timer.timer_type, 'null'), 100)
       using errcode = '22023', hint = 'START_CAMPAIGN, CLOSE_CAMPAIGN, EXPIRE_CAMPAIGN or REWARD_REMINDER';
   end if;
-  if schedule_timer.at is null or not isfinite(schedule_timer.at) then
-    raise exception 'a timer needs a time, not %', coalesce(schedule_timer.at::text, 'null') using errcode = '22023', hint = 'pass a timestamptz such as now() + interval ''1 hour''';
+  if schedule_timer.at is null or not isfinite(schedule_timer.at) or schedule_timer.at >= timestamptz '10000-01-01 00:00:00+00' then
+    raise exception 'a timer needs a time before the year 10000, not %', coalesce(schedule_timer.at::text, 'null') using errcode = '22023', hint = 'pass a timestamptz such as now() + interval ''1 hour''';
   end if;
   if schedule_timer.payload is null or jsonb_typeof(schedule_timer.payload) <> 'object' then
     raise exception 'payload must be a JSON object, not %', coalesce(jsonb_typeof(schedule_timer.payload), 'null') using errcode = '22023', hint = 'leave it out for {}';
@@ -697,8 +697,9 @@ create function pawl.reschedule_timer(timer_id uuid, at timestamptz) returns boo
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if reschedule_timer.at is null or not isfinite(reschedule_timer.at) or reschedule_timer.at < now() - interval '1 minute' then
-    raise exception 'a timer cannot be moved to %', coalesce(reschedule_timer.at::text, 'null') using errcode = '22023', hint = 'pass a time that is not past';
+  if reschedule_timer.at is null or not isfinite(reschedule_timer.at) or reschedule_timer.at < now() - interval '1 minute'
+    or reschedule_timer.at >= timestamptz '10000-01-01 00:00:00+00' then
+    raise exception 'a timer cannot be moved to %', coalesce(reschedule_timer.at::text, 'null') using errcode = '22023', hint = 'pass a time that is not past, before the year 10000';
   end if;
   update public.campaign_timers t set scheduled_at = reschedule_timer.at where t.id = reschedule_timer.timer_id and t.status = 'PENDING';
   if found then

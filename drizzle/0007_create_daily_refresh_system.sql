@@ -208,6 +208,12 @@ where not exists (select from sqp.refresh_dependencies d where d.parent_config_i
 --> statement-breakpoint
 comment on view pawl.refresh_edges is 'Every dependency between refreshed tables, from refresh_dependencies and from the dependencies array';
 --> statement-breakpoint
+comment on column pawl.refresh_edges.parent_id is 'refresh_config.id of the table that comes first';
+--> statement-breakpoint
+comment on column pawl.refresh_edges.child_id is 'refresh_config.id of the table that waits for it';
+--> statement-breakpoint
+comment on column pawl.refresh_edges.hard is 'Whether the failure of the one skips the other; otherwise it only warns';
+--> statement-breakpoint
 
 -- Breadth first, each table once: walking every path would take for ever on a dense graph.
 create function sqp.dependency_path(p_from integer, p_to integer) returns text[]

@@ -53,7 +53,12 @@ create unique index refresh_steps_one_unfinished on pawl.refresh_steps (config_i
 --> statement-breakpoint
 create index refresh_steps_latest on pawl.refresh_steps (config_id, place desc);
 --> statement-breakpoint
-create index refresh_steps_run on pawl.refresh_steps (refresh_run);
+-- In the order of pawl.refresh_plan: as it is asked for whole, by table and by outcome.
+create index refresh_steps_run on pawl.refresh_steps (refresh_run desc, urgency, place);
+--> statement-breakpoint
+create index refresh_steps_table on pawl.refresh_steps (table_name, refresh_run desc, urgency, place);
+--> statement-breakpoint
+create index refresh_steps_outcome on pawl.refresh_steps (outcome, refresh_run desc, urgency, place);
 --> statement-breakpoint
 create index refresh_steps_source on pawl.refresh_steps (source) where outcome is null;
 --> statement-breakpoint
@@ -79,6 +84,10 @@ create table pawl.refresh_limits (
 );
 --> statement-breakpoint
 comment on table pawl.refresh_limits is 'How many refreshes may read from a source at once, over all workers; a source without a row has no limit. Named as in pawl.refresh_plan: bigquery, duckdb, sql, postgres:<connection>';
+--> statement-breakpoint
+comment on column pawl.refresh_limits.source is 'bigquery, duckdb, sql, or postgres:CONNECTION';
+--> statement-breakpoint
+comment on column pawl.refresh_limits.concurrency is 'How many refreshes may read from it at once';
 --> statement-breakpoint
 insert into pawl.refresh_limits (source, concurrency) values ('bigquery', 4);
 --> statement-breakpoint
@@ -285,9 +294,10 @@ begin
   loop
     select array_agg(distinct e.child_id) into blocked
     from pawl.refresh_edges e
-    -- Not for one that has no turns any more.
+    -- Not for one that has no turns any more. A range instead of an equality, here and below: for a table that was never refreshed the planner would
+    -- otherwise walk all history backwards by place.
     join sqp.refresh_config p on p.id = e.parent_id and p.is_enabled and pawl.refresh_source(p.custom_sync_params) is not null
-    left join lateral (select s.outcome from pawl.refresh_steps s where s.config_id = p.id order by s.place desc limit 1) latest on true
+    left join lateral (select s.outcome from pawl.refresh_steps s where s.config_id between p.id and p.id order by s.config_id, s.place desc limit 1) latest on true
     where e.hard and e.child_id = any (due) and e.parent_id <> all (due)
       and (p.id = any (held) or latest.outcome in ('failed', 'skipped', 'cancelled'));
     exit when blocked is null;
@@ -314,7 +324,7 @@ declare
   wanted integer[];
 begin
   if refresh_table.upstream is null or refresh_table.upstream not in ('stale', 'all', 'none') then
-    raise exception 'upstream must be stale, all or none, not %', coalesce(refresh_table.upstream, 'null')
+    raise exception 'upstream must be stale, all or none, not %', left(coalesce(refresh_table.upstream, 'null'), 100)
       using errcode = '22023', hint = 'stale refreshes first what is due or has failed above it';
   end if;
   select c.* into target
@@ -323,7 +333,7 @@ begin
   order by c.table_schema || '.' || c.table_name = refresh_table.name desc, c.table_schema = 'sqp' desc, c.id
   limit 1;
   if not found then
-    raise exception 'table "%" is not registered for refresh', coalesce(refresh_table.name, 'null')
+    raise exception 'table "%" is not registered for refresh', left(coalesce(refresh_table.name, 'null'), 100)
       using errcode = '22023', hint = 'select table_schema, table_name from sqp.refresh_config lists those that are';
   end if;
   if not target.is_enabled then
@@ -345,7 +355,7 @@ begin
     select array_agg(up.id) into above from up where up.id <> target.id;
     select array_agg(c.id) into stale
     from sqp.refresh_config c
-    left join lateral (select s.run_id, s.outcome from pawl.refresh_steps s where s.config_id = c.id order by s.place desc limit 1) latest on true
+    left join lateral (select s.run_id, s.outcome from pawl.refresh_steps s where s.config_id between c.id and c.id order by s.config_id, s.place desc limit 1) latest on true
     where c.id = any (above) and c.is_enabled and pawl.refresh_source(c.custom_sync_params) is not null
       and (refresh_table.upstream = 'all' or c.last_refresh_at is null or c.next_refresh_at <= now()
         or latest.outcome in ('failed', 'skipped', 'cancelled') or (latest.run_id is not null and latest.outcome is null));
@@ -439,7 +449,10 @@ begin
         from pawl.refresh_waits w
         join pawl.refresh_steps p on p.run_id = w.parent_run_id
         join sqp.refresh_config c on c.id = p.config_id
-        cross join lateral (select l.run_id, l.outcome from pawl.refresh_steps l where l.config_id = p.config_id order by l.place desc limit 1) latest
+        cross join lateral (
+          select l.run_id, l.outcome from pawl.refresh_steps l
+          where l.config_id between p.config_id and p.config_id order by l.config_id, l.place desc limit 1
+        ) latest
         where w.run_id = p_run_id and not w.hard and latest.outcome in ('failed', 'skipped', 'cancelled')
         order by p.place
       )
@@ -611,7 +624,7 @@ $$;
 comment on function pawl.unstage_refresh(text) is 'Has a member of a group read again whose staged rows were lost (a crash of the server empties unlogged tables)';
 --> statement-breakpoint
 
--- p_counts: inserted, updated, deleted, unchanged, memory_mb, metadata. In the transaction that writes the table.
+-- p_counts: inserted, updated, deleted, unchanged, memory_mb, metadata; audit_id: of the attempt that is published. In the transaction that writes the table.
 create function pawl.finish_refresh(p_run_id text, p_epoch bigint, p_counts jsonb, p_warnings text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -629,6 +642,10 @@ begin
   if not found then
     perform pawl.finish(p_run_id, p_epoch, 'cancelled', 'cancelled: its configuration was deleted');
     return;
+  end if;
+  -- Cancelled and retried since its publisher looked, it is to be read again: what was read before is not its rows any more.
+  if p_epoch is null and (step.staged_at is null or step.audit_id is distinct from (p_counts ->> 'audit_id')::integer) then
+    raise exception 'run % is no longer ready to be published', p_run_id using errcode = 'PW001';
   end if;
   update sqp.refresh_audit_log a
   set status = case when step.warnings = '{}' then 'success' else 'warning' end,
@@ -851,7 +868,10 @@ begin
   select pawl.refresh_root(latest.run_id) into other
   from pawl.refresh_waits w
   join pawl.refresh_steps p on p.run_id = w.parent_run_id
-  cross join lateral (select l.run_id, l.outcome from pawl.refresh_steps l where l.config_id = p.config_id order by l.place desc limit 1) latest
+  cross join lateral (
+    select l.run_id, l.outcome from pawl.refresh_steps l
+    where l.config_id between p.config_id and p.config_id order by l.config_id, l.place desc limit 1
+  ) latest
   where w.run_id = p_run_id and w.hard and latest.outcome in ('failed', 'skipped', 'cancelled')
     -- Parents of its own group were skipped because of this one: they follow it.
     and pawl.refresh_culprit(pawl.refresh_root(latest.run_id)) is distinct from p_run_id
@@ -893,7 +913,10 @@ begin
       select w.run_id, min(pawl.refresh_root(latest.run_id)) as root
       from pawl.refresh_waits w
       join pawl.refresh_steps p on p.run_id = w.parent_run_id
-      cross join lateral (select l.run_id, l.outcome from pawl.refresh_steps l where l.config_id = p.config_id order by l.place desc limit 1) latest
+      cross join lateral (
+        select l.run_id, l.outcome from pawl.refresh_steps l
+        where l.config_id between p.config_id and p.config_id order by l.config_id, l.place desc limit 1
+      ) latest
       where w.run_id = any (revived) and w.hard and latest.outcome in ('failed', 'skipped', 'cancelled')
       group by w.run_id
     ) above
@@ -930,6 +953,10 @@ declare
 begin
   if relation is null or not exists (select from sqp.refresh_config c where c.table_schema = p_schema and c.table_name = p_table and c.is_enabled) then
     raise exception '%.% is not refreshed', p_schema, p_table using errcode = '22023', hint = 'register it in sqp.refresh_config';
+  end if;
+  -- A worker may register any table, but those that say what it may do are not for it to change.
+  if p_schema in ('pawl', 'pgboss') then
+    raise exception '%.% belongs to Pawl itself', p_schema, p_table using errcode = '42501', hint = 'its migrations change it, and nothing else';
   end if;
   -- A table that is rewritten runs the functions in its checks and indexes: not those of a worker, who may register any table, with our rights.
   if exists (
@@ -994,37 +1021,96 @@ $$;
 comment on function pawl.drop_refresh_staging() is 'Drops staging tables whose run has ended; a run drops its own, this is for those that died first';
 --> statement-breakpoint
 
+-- Two halves that are each in order by an index, so that the first rows of a long history are found without the rest of it.
 create view pawl.refresh_plan as
 select
-  s.refresh_run as run,
-  s.table_name as "table",
-  coalesce(s.outcome, case when c.state = 'running' then 'running' when w.waiting_for is null and ahead.run_id is null then 'ready' else 'waiting' end) as state,
-  s.urgency,
-  coalesce(w.waiting_for, case when ahead.run_id is null then null when s.waits_for_source then array['source ' || s.source] else array[ahead.subject] end) as waiting_for,
-  s.source,
-  to_timestamp(s.urgency) as urgent_at,
-  s.estimate_ms,
-  s.rows_inserted as inserted,
-  s.rows_updated as updated,
-  s.rows_deleted as deleted,
-  s.rows_unchanged as unchanged,
-  c.started_at,
-  c.finished_at,
-  coalesce(s.cause, c.error) as error,
-  s.warnings,
-  s.publish_group,
-  s.run_id
-from pawl.refresh_steps s
-join pawl.checkpoints c using (run_id)
--- What it waited for may have ended: then it is only to be opened.
-left join pawl.checkpoints ahead on ahead.run_id = c.waits_for and ahead.state in ('pending', 'running') and c.state = 'pending' and s.outcome is null
-left join lateral (
-  select array_agg(p.table_name order by p.place) as waiting_for
-  from pawl.refresh_waits rw join pawl.refresh_steps p on p.run_id = rw.parent_run_id
-  where rw.run_id = s.run_id and p.outcome is null and s.outcome is null and c.state = 'pending'
-) w on true
-order by s.refresh_run desc, s.urgency, s.place;
+  u.run, u."table", u.state, u.urgency, u.waiting_for, u.source, u.urgent_at, u.estimate_ms, u.inserted, u.updated, u.deleted, u.unchanged,
+  u.started_at, u.finished_at, u.error, u.warnings, u.publish_group, u.run_id
+from (
+  (
+    select
+      s.refresh_run as run,
+      s.table_name as "table",
+      case when c.state = 'running' then 'running' when w.waiting_for is null and ahead.run_id is null then 'ready' else 'waiting' end as state,
+      s.urgency,
+      coalesce(w.waiting_for, case when ahead.run_id is null then null when s.waits_for_source then array['source ' || s.source] else array[ahead.subject] end) as waiting_for,
+      s.source,
+      to_timestamp(s.urgency) as urgent_at,
+      s.estimate_ms,
+      s.rows_inserted as inserted,
+      s.rows_updated as updated,
+      s.rows_deleted as deleted,
+      s.rows_unchanged as unchanged,
+      c.started_at,
+      c.finished_at,
+      coalesce(s.cause, c.error) as error,
+      s.warnings,
+      s.publish_group,
+      s.run_id,
+      s.place
+    from pawl.refresh_steps s
+    join pawl.checkpoints c using (run_id)
+    -- What it waited for may have ended: then it is only to be opened.
+    left join pawl.checkpoints ahead on ahead.run_id = c.waits_for and ahead.state in ('pending', 'running') and c.state = 'pending'
+    left join lateral (
+      select array_agg(p.table_name order by p.place) as waiting_for
+      from pawl.refresh_waits rw join pawl.refresh_steps p on p.run_id = rw.parent_run_id
+      where rw.run_id = s.run_id and p.outcome is null and c.state = 'pending'
+    ) w on true
+    where s.outcome is null
+    order by s.refresh_run desc, s.urgency, s.place
+  )
+  union all
+  (
+    select s.refresh_run, s.table_name, s.outcome, s.urgency, null, s.source, to_timestamp(s.urgency), s.estimate_ms,
+      s.rows_inserted, s.rows_updated, s.rows_deleted, s.rows_unchanged,
+      (select c.started_at from pawl.checkpoints c where c.run_id = s.run_id),
+      (select c.finished_at from pawl.checkpoints c where c.run_id = s.run_id),
+      coalesce(s.cause, (select c.error from pawl.checkpoints c where c.run_id = s.run_id)),
+      s.warnings, s.publish_group, s.run_id, s.place
+    from pawl.refresh_steps s
+    where s.outcome is not null
+    order by s.refresh_run desc, s.urgency, s.place
+  )
+) u
+order by u.run desc, u.urgency, u.place;
 --> statement-breakpoint
 comment on view pawl.refresh_plan is 'Every step of every refresh run, newest run first, the most urgent first: its state (waiting, ready, running, completed, warning, failed, skipped, cancelled), what it waits for, what it changed';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.run is 'The plan it belongs to, as pawl.refresh_table returns it';
+--> statement-breakpoint
+comment on column pawl.refresh_plan."table" is 'Schema and name';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.state is 'waiting, ready, running, completed, warning (completed, with warnings), failed, skipped (for another''s failure), cancelled';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.urgency is 'Smaller is sooner; seconds since 1970, moved by priority and by what waits behind it';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.waiting_for is 'Tables it waits for, or the source whose limit is reached';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.source is 'Where it reads from, as pawl.refresh_limits names it';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.urgent_at is 'urgency as a time';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.estimate_ms is 'How long it will take, by its last ten successes';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.inserted is 'Rows that were new';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.updated is 'Rows that were changed';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.deleted is 'Rows that were gone from the source';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.unchanged is 'Rows that were equal';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.started_at is 'When a worker first opened it';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.finished_at is 'When it ended';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.error is 'Why it failed, or for whose failure it was skipped';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.warnings is 'What was not as it should be, though it succeeded';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.publish_group is 'Tables with the same group are published together';
+--> statement-breakpoint
+comment on column pawl.refresh_plan.run_id is 'Its id in pawl.runs';
 --> statement-breakpoint
 revoke execute on all routines in schema pawl from public;

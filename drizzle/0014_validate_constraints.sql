@@ -40,6 +40,22 @@ create index concurrently if not exists idx_campaign_timers_processing on public
 -- Few at any time: those whose handler is at work.
 create index concurrently if not exists campaign_timers_running on public.campaign_timers (claimed_by) where status = 'RUNNING';
 --> statement-breakpoint
+-- What pawl.runs and pawl.timers show, found without reading all timers that ever fired: by age, by run id, those that are not over by when they are
+-- due, failed and cancelled ones by when they ended. The expressions are those of the views in 0018, to the letter.
+create index concurrently if not exists campaign_timers_recent on public.campaign_timers (created_at desc);
+--> statement-breakpoint
+create index concurrently if not exists campaign_timers_run_id on public.campaign_timers using hash ((id::text));
+--> statement-breakpoint
+create index concurrently if not exists campaign_timers_open on public.campaign_timers (
+  (case when status = 'PENDING' or (status = 'FAILED' and retry_count < 5) then 'pending' else lower(status) end),
+  (case when status = 'PENDING' or (status = 'FAILED' and retry_count < 5) then coalesce(next_attempt_at, scheduled_at) end)
+) where (case when status = 'PENDING' or (status = 'FAILED' and retry_count < 5) then 'pending' else lower(status) end) in ('pending', 'running');
+--> statement-breakpoint
+create index concurrently if not exists campaign_timers_ended on public.campaign_timers (
+  (case when status = 'PENDING' or (status = 'FAILED' and retry_count < 5) then 'pending' else lower(status) end),
+  (case when status in ('COMPLETED', 'CANCELLED') or (status = 'FAILED' and retry_count >= 5) then coalesce(executed_at, updated_at) end) desc
+) where (case when status = 'PENDING' or (status = 'FAILED' and retry_count < 5) then 'pending' else lower(status) end) in ('failed', 'cancelled');
+--> statement-breakpoint
 -- The printed index let a second one in beside one that waits for its retry: the newest counts, those it replaced are over.
 update public.campaign_timers t set retry_count = 5
 where t.status = 'FAILED' and t.retry_count < 5 and exists (

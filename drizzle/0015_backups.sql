@@ -71,10 +71,10 @@ declare
   run text;
 begin
   if request_backup.kind is null or request_backup.kind not in ('daily', 'weekly', 'manual', 'pre_migration') then
-    raise exception 'there is no kind of backup "%"', coalesce(request_backup.kind, 'null') using errcode = '22023', hint = 'use daily, weekly, manual or pre_migration';
+    raise exception 'there is no kind of backup "%"', left(coalesce(request_backup.kind, 'null'), 100) using errcode = '22023', hint = 'use daily, weekly, manual or pre_migration';
   end if;
   if request_backup.scope is null or request_backup.scope not in ('full', 'schema', 'tables') then
-    raise exception 'there is no scope of a backup "%"', coalesce(request_backup.scope, 'null') using errcode = '22023', hint = 'use full, schema or tables';
+    raise exception 'there is no scope of a backup "%"', left(coalesce(request_backup.scope, 'null'), 100) using errcode = '22023', hint = 'use full, schema or tables';
   end if;
   if (request_backup.scope = 'tables') <> (coalesce(cardinality(request_backup.tables), 0) > 0) then
     raise exception 'scope "tables" and a list of tables belong together' using errcode = '22023', hint = 'select pawl.request_backup(''manual'', ''tables'', array[''public.campaigns''])';
@@ -228,5 +228,39 @@ from pawl.backup_records b
 order by b.taken_at desc;
 --> statement-breakpoint
 comment on view pawl.backups is 'Backups of this database, newest first. state: verified (a real restore had the same rows and hashes), unverified, deleted. Those that are under way: select * from pawl.runs where kind = ''backup''';
+--> statement-breakpoint
+comment on column pawl.backups.backup_id is 'Its name in the store';
+--> statement-breakpoint
+comment on column pawl.backups.state is 'verified, unverified or deleted';
+--> statement-breakpoint
+comment on column pawl.backups.kind is 'daily, weekly, manual or pre_migration';
+--> statement-breakpoint
+comment on column pawl.backups.scope is 'full, schema (structure only) or tables';
+--> statement-breakpoint
+comment on column pawl.backups.taken_at is 'The instant whose rows it holds';
+--> statement-breakpoint
+comment on column pawl.backups.verified_at is 'When a restore of it was found equal; null: it doesn''t count';
+--> statement-breakpoint
+comment on column pawl.backups.bytes is 'The size of its files in the store';
+--> statement-breakpoint
+comment on column pawl.backups.tables is 'How many tables it holds';
+--> statement-breakpoint
+comment on column pawl.backups.rows is 'How many rows it holds';
+--> statement-breakpoint
+comment on column pawl.backups.encrypted is 'Whether it was encrypted for anybody';
+--> statement-breakpoint
+comment on column pawl.backups.place is 'The store it lies in';
+--> statement-breakpoint
+comment on column pawl.backups.error is 'Why it could not be verified';
+--> statement-breakpoint
+comment on column pawl.backups.run_id is 'The run that took it; null when the command line did';
+--> statement-breakpoint
+comment on column pawl.backups.verify_seconds is 'How long restore and comparison took';
+--> statement-breakpoint
+comment on column pawl.backups.lsn is 'The place in the WAL it belongs to, for recovery to a point in time';
+--> statement-breakpoint
+comment on column pawl.backups.server_version is 'The PostgreSQL it was taken of';
+--> statement-breakpoint
+comment on column pawl.backups.deleted_at is 'When retention took it from the store';
 --> statement-breakpoint
 revoke execute on all routines in schema pawl from public;

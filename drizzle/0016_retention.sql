@@ -18,6 +18,14 @@ create table pawl.retention (
 comment on table pawl.retention is
   'How long each table keeps its rows. keep null: for ever. how: archive (whole months go to a file, then are dropped), delete (rows, oldest first, daily), function (a document''s own function does it, at the time the document states). Change one: update pawl.retention set keep = ''2 years'' where relation = …';
 --> statement-breakpoint
+comment on column pawl.retention.relation is 'The table';
+--> statement-breakpoint
+comment on column pawl.retention.how is 'archive (whole months), delete (rows) or function (the document''s own)';
+--> statement-breakpoint
+comment on column pawl.retention.keep is 'How long its rows stay; null is for ever';
+--> statement-breakpoint
+comment on column pawl.retention.note is 'Why it is so';
+--> statement-breakpoint
 comment on column pawl.retention.moment is 'SQL: from when on a row''s time counts; pawl.prune runs it as the owner, so only the owner may write it';
 --> statement-breakpoint
 comment on column pawl.retention.condition is 'SQL: which rows may go at all';
@@ -92,6 +100,40 @@ create unique index archives_one_at_a_time on pawl.archives (partition) where st
 comment on table pawl.archives is
   'One row per month that leaves a table: planned, detached (a table by itself), written (its file is in the store), verified (the file was read back, loaded and was equal), dropped. key, place: where the file is';
 --> statement-breakpoint
+comment on column pawl.archives.id is 'Its number';
+--> statement-breakpoint
+comment on column pawl.archives.partition is 'The month''s own table';
+--> statement-breakpoint
+comment on column pawl.archives.state is 'planned, detached, written, verified or dropped';
+--> statement-breakpoint
+comment on column pawl.archives.parent is 'The table it was a month of';
+--> statement-breakpoint
+comment on column pawl.archives.from_at is 'Where the month begins';
+--> statement-breakpoint
+comment on column pawl.archives.to_at is 'Where it ends, itself not included';
+--> statement-breakpoint
+comment on column pawl.archives.run_id is 'The run that archives it';
+--> statement-breakpoint
+comment on column pawl.archives.key is 'Its file in the store';
+--> statement-breakpoint
+comment on column pawl.archives.place is 'The store';
+--> statement-breakpoint
+comment on column pawl.archives.rows is 'Rows in its file';
+--> statement-breakpoint
+comment on column pawl.archives.bytes is 'The size of its file';
+--> statement-breakpoint
+comment on column pawl.archives.sha256 is 'Of its file';
+--> statement-breakpoint
+comment on column pawl.archives.planned_at is 'When retention wanted it to go';
+--> statement-breakpoint
+comment on column pawl.archives.detached_at is 'When it left its table';
+--> statement-breakpoint
+comment on column pawl.archives.written_at is 'When its file was complete';
+--> statement-breakpoint
+comment on column pawl.archives.verified_at is 'When its file was read back and found equal';
+--> statement-breakpoint
+comment on column pawl.archives.dropped_at is 'When its table was dropped';
+--> statement-breakpoint
 comment on column pawl.archives.content is 'Count and sums of the hashes of its rows, in the snapshot that was written';
 --> statement-breakpoint
 comment on column pawl.archives.late_writes is 'Rows that were written after it was detached and before it was dropped; any makes it be written anew';
@@ -125,9 +167,10 @@ join pg_namespace pn on pn.oid = pc.relnamespace
 join pg_inherits i on i.inhparent = p.partrelid
 join pg_class c on c.oid = i.inhrelid
 join pg_namespace cn on cn.oid = c.relnamespace
+-- Once a partition, and not once for each column that comes of it.
+cross join lateral (select pg_get_expr(c.relpartbound, c.oid) as bound offset 0) e
 cross join lateral (
-  select (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([^'']*)'''))[1]::timestamptz as from_at,
-    (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''([^'']*)'''))[1]::timestamptz as to_at
+  select (regexp_match(e.bound, 'FROM \(''([^'']*)'''))[1]::timestamptz as from_at, (regexp_match(e.bound, 'TO \(''([^'']*)'''))[1]::timestamptz as to_at offset 0
 ) b
 -- pg-boss looks after its own.
 where p.partstrat = 'r' and pn.nspname <> 'pgboss'
@@ -148,8 +191,28 @@ where x.state <> 'planned' and not exists (select from pg_inherits i where i.inh
 comment on view pawl.partitions is
   'Partitions of every table that is partitioned by time. state: attached, detaching, detached (by itself, on its way out), archived (its file is in pawl.archives). ahead: months from this one. rows: as of the last ANALYZE; bytes with indexes, of the file once archived';
 --> statement-breakpoint
+comment on column pawl.partitions.parent is 'The partitioned table';
+--> statement-breakpoint
+comment on column pawl.partitions.partition is 'The month''s own table';
+--> statement-breakpoint
+comment on column pawl.partitions.state is 'attached, detaching, detached (on its way out) or archived (a file)';
+--> statement-breakpoint
+comment on column pawl.partitions.from_at is 'Where the month begins';
+--> statement-breakpoint
+comment on column pawl.partitions.to_at is 'Where it ends, itself not included';
+--> statement-breakpoint
+comment on column pawl.partitions.ahead is 'Months from this one; negative is past';
+--> statement-breakpoint
+comment on column pawl.partitions.rows is 'As of the last ANALYZE, or exactly once it is archived';
+--> statement-breakpoint
+comment on column pawl.partitions.bytes is 'With indexes; of the file once it is archived';
+--> statement-breakpoint
 
 create view pawl.months_ahead as
+-- Of all tables at once: bounds are texts, and take their time to be read.
+with covered as materialized (
+  select p.parent, range_agg(tstzrange(p.from_at, p.to_at)) as all_of_them from pawl.partitions p where p.state = 'attached' group by p.parent
+)
 select t.parent, coalesce(m.ahead, 0) as ahead, m.ahead is not null as has_now
 from (
   select format('%I.%I', n.nspname, c.relname) as parent
@@ -159,15 +222,21 @@ from (
   join pg_namespace n on n.oid = c.relnamespace
   where p.partstrat = 'r' and n.nspname <> 'pgboss'
 ) t
+left join covered using (parent)
 left join lateral (
   -- From now on without a gap: a month behind a hole helps nobody when the hole comes.
   select max(s.months) as ahead
-  from (select range_agg(tstzrange(p.from_at, p.to_at)) as all_of_them from pawl.partitions p where p.parent = t.parent and p.state = 'attached') covered
-  join generate_series(0, 120) s (months)
-    on covered.all_of_them @> tstzrange(now(), (date_trunc('month', now() at time zone 'UTC') + make_interval(months => s.months + 1)) at time zone 'UTC')
+  from generate_series(0, 120) s (months)
+  where covered.all_of_them @> tstzrange(now(), (date_trunc('month', now() at time zone 'UTC') + make_interval(months => s.months + 1)) at time zone 'UTC')
 ) m on true;
 --> statement-breakpoint
 comment on view pawl.months_ahead is 'For every table partitioned by time: how many whole months behind this one can be written to, as its partitions'' bounds say';
+--> statement-breakpoint
+comment on column pawl.months_ahead.parent is 'The partitioned table';
+--> statement-breakpoint
+comment on column pawl.months_ahead.ahead is 'How many whole months behind this one can be written to';
+--> statement-breakpoint
+comment on column pawl.months_ahead.has_now is 'Whether this very moment has a partition: without it rows are refused';
 --> statement-breakpoint
 
 create function pawl.extend_partitions(months_ahead integer default 3) returns table (parent text, created integer)
@@ -377,6 +446,13 @@ declare
 begin
   insert into pawl.lanes (run_id, lane, epoch) values (p_run_id, 0, p_epoch) on conflict do nothing;
   if part is null then
+    perform pawl.finish(p_run_id, p_epoch, 'cancelled', 'cancelled: its table was dropped by someone else');
+    -- Its name must be free for the month that somebody makes anew.
+    if archive.key is null then
+      delete from pawl.archives a where a.id = archive.id;
+    else
+      update pawl.archives a set state = 'dropped', dropped_at = now() where a.id = archive.id;
+    end if;
     return jsonb_build_object('outcome', 'gone');
   end if;
   if archive.state = 'planned' and exists (select from pg_inherits i where i.inhrelid = part and not i.inhdetachpending) then

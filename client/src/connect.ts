@@ -28,7 +28,7 @@ export type Pawl = {
   cancel(runId: string, reason?: string): Promise<boolean>
   /** Needs pawl_operator. A failed or cancelled run goes on at its cursor. False when there is nothing to retry. */
   retry(runId: string): Promise<boolean>
-  /** Needs pawl_operator. Why the run is where it is, in one sentence, and what to do. */
+  /** Needs pawl_observer or pawl_operator. Why the run is where it is, in one sentence, and what to do. */
   why(runId: string): Promise<string>
 }
 
@@ -105,7 +105,7 @@ export function connectPawl(queryable: Queryable): Pawl {
       return (await call(queryable, 'steer', 'retry', { run_id: text(runId) })) === 'true'
     },
     async why(runId) {
-      return certain(await call(queryable, 'steer', 'why', { run_id: text(runId) }))
+      return certain(await call(queryable, 'read', 'why', { run_id: text(runId) }))
     },
   }
 }

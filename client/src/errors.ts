@@ -18,8 +18,8 @@ export type Purpose = 'enqueue' | 'read' | 'steer'
 
 const RIGHTS: Record<Purpose, string> = {
   enqueue: 'enqueueing needs the role pawl_producer: grant pawl_producer to …',
-  read: 'reading runs, and waiting for them, needs the role pawl_observer or pawl_operator; pawl_producer reads nothing: grant pawl_observer to …',
-  steer: 'cancel, retry and why need the role pawl_operator: grant pawl_operator to …',
+  read: 'reading runs, asking why, and waiting for them, needs the role pawl_observer or pawl_operator; pawl_producer reads nothing: grant pawl_observer to …',
+  steer: 'cancel and retry need the role pawl_operator: grant pawl_operator to …',
 }
 
 /** The error to throw for what a query threw: the server's refusals as PawlRequestError; a lost connection and its like as they are. */

@@ -28,6 +28,12 @@ export type Run = {
   finishedAt: Date | null
   /** Why it failed or was cancelled, or what its last attempt failed with. */
   error: string | null
+  /** Which login asked for it; null for timers. */
+  requestedBy: string | null
+  /** Which login asked to cancel it, also while it has not stopped yet. */
+  cancelledBy: string | null
+  cancelledAt: Date | null
+  cancelReason: string | null
 }
 
 /** A run that has ended: well, badly, or because somebody cancelled it. */
@@ -35,13 +41,14 @@ export type EndedRun =
   | (Run & { state: 'completed'; finishedAt: Date; error: null })
   | (Run & { state: 'failed' | 'cancelled'; finishedAt: Date; error: string | null })
 
-const times = ['eta', 'requestedAt', 'startedAt', 'updatedAt', 'finishedAt']
+const times = ['eta', 'requestedAt', 'startedAt', 'updatedAt', 'finishedAt', 'cancelledAt']
 
 // As one JSON text, so that it does not matter what the caller's driver makes of dates and bigints.
 const statement = `select json_build_object(
     'runId', r.run_id, 'kind', r.kind, 'state', r.state, 'subject', r.subject, 'done', r.done, 'total', r.total, 'percent', r.percent,
     'rowsPerSecond', r.rows_per_second, 'eta', r.eta, 'attempt', r.attempt, 'failures', r.failures, 'worker', r.worker,
     'requestedAt', r.requested_at, 'startedAt', r.started_at, 'updatedAt', r.updated_at, 'finishedAt', r.finished_at, 'error', r.error,
+    'requestedBy', r.requested_by, 'cancelledBy', r.cancelled_by, 'cancelledAt', r.cancelled_at, 'cancelReason', r.cancel_reason,
     'inTransaction', pg_current_xact_id_if_assigned() is not null
   )::text as answer
   from pawl.runs r

@@ -1,5 +1,6 @@
 -- pawl:destructive
 -- Drops the engine. Its roles belong to the whole cluster and stay; so does the ledger of migrations, which lives in this schema.
+drop function pawl.claimable(text[], integer);
 drop function pawl.redeliver_lost(interval);
 drop function pawl.beat(integer, text[], interval, boolean);
 drop function pawl.fail(text, bigint, text, boolean);

@@ -22,6 +22,14 @@ drop index concurrently if exists public.idx_campaign_metrics_campaign_id;
 --> statement-breakpoint
 drop index concurrently if exists public.unique_active_timer_per_type;
 --> statement-breakpoint
+drop index concurrently if exists public.campaign_timers_ended;
+--> statement-breakpoint
+drop index concurrently if exists public.campaign_timers_open;
+--> statement-breakpoint
+drop index concurrently if exists public.campaign_timers_run_id;
+--> statement-breakpoint
+drop index concurrently if exists public.campaign_timers_recent;
+--> statement-breakpoint
 drop index concurrently if exists public.campaign_timers_running;
 --> statement-breakpoint
 drop index concurrently if exists public.idx_campaign_timers_processing;

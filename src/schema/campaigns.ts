@@ -31,6 +31,13 @@ export const campaigns = pgTable(
   ],
 )
 
+// As pawl.runs and pawl.timers have them.
+const timerState = sql.raw(`case when status = 'PENDING' or (status = 'FAILED' and retry_count < 5) then 'pending' else lower(status) end`)
+const timerDue = sql.raw(`case when status = 'PENDING' or (status = 'FAILED' and retry_count < 5) then coalesce(next_attempt_at, scheduled_at) end`)
+const timerEnded = sql.raw(
+  `case when status in ('COMPLETED', 'CANCELLED') or (status = 'FAILED' and retry_count >= 5) then coalesce(executed_at, updated_at) end`,
+)
+
 export const campaignTimers = pgTable(
   'campaign_timers',
   {
@@ -59,6 +66,10 @@ export const campaignTimers = pgTable(
     index('idx_campaign_timers_timer_type').on(table.timerType),
     index('idx_campaign_timers_processing').on(table.status, table.scheduledAt).where(sql`status in ('PENDING', 'FAILED')`),
     index('campaign_timers_running').on(table.claimedBy).where(sql`status = 'RUNNING'`),
+    index('campaign_timers_recent').on(table.createdAt.desc()),
+    index('campaign_timers_run_id').using('hash', sql`(id::text)`),
+    index('campaign_timers_open').on(sql`(${timerState})`, sql`(${timerDue})`).where(sql`(${timerState}) in ('pending', 'running')`),
+    index('campaign_timers_ended').on(sql`(${timerState})`, sql`(${timerEnded}) desc`).where(sql`(${timerState}) in ('failed', 'cancelled')`),
     uniqueIndex('unique_active_timer_per_type')
       .on(table.campaignId, table.timerType)
       .where(sql`status in ('PENDING', 'RUNNING') or (status = 'FAILED' and retry_count < 5)`),

@@ -66,15 +66,17 @@ export const checkpoints = pawl.table(
     cancelReason: text('cancel_reason'),
     error: text(),
     traceparent: text().default(sql`pawl.traceparent()`),
+    lastOwner: integer('last_owner'),
   },
   table => [
     check('checkpoints_state_known', sql`state in ('pending', 'running', 'completed', 'failed', 'cancelled')`),
+    check('checkpoints_no_timers', sql`kind <> 'timer'`),
     check('checkpoints_final_has_time', sql`(state in ('completed', 'failed', 'cancelled')) = (finished_at is not null)`),
     check('checkpoints_running_has_owner', sql`(state = 'running') = (owner is not null)`),
     index('checkpoints_unfinished').on(table.state, table.requestedAt).where(sql`state in ('pending', 'running')`),
     index('checkpoints_recent').on(table.requestedAt.desc()),
     index('checkpoints_waiting').on(table.waitsFor).where(sql`waits_for is not null`),
-    index('checkpoints_failed').on(table.finishedAt.desc()).where(sql`state = 'failed'`),
+    index('checkpoints_ended').on(table.state, table.finishedAt.desc()).where(sql`state in ('completed', 'failed', 'cancelled')`),
   ],
 )
 
@@ -100,4 +102,10 @@ export const pausedQueues = pawl.table('paused_queues', {
   reason: text(),
   pausedBy: text('paused_by').notNull().default(sql`session_user`),
   pausedAt: moment('paused_at').notNull().defaultNow(),
+})
+
+export const sweeps = pawl.table('sweeps', {
+  schedule: text().primaryKey(),
+  lastRunAt: moment('last_run_at').notNull(),
+  durationMs: integer('duration_ms').notNull(),
 })

@@ -56,7 +56,9 @@ export const refreshSteps = pawl.table(
     check('refresh_steps_outcome_known', sql`outcome in ('completed', 'warning', 'failed', 'skipped', 'cancelled')`),
     uniqueIndex('refresh_steps_one_unfinished').on(table.configId).where(sql`outcome is null`),
     index('refresh_steps_latest').on(table.configId, table.place.desc()),
-    index('refresh_steps_run').on(table.refreshRun),
+    index('refresh_steps_run').on(table.refreshRun.desc(), table.urgency, table.place),
+    index('refresh_steps_table').on(table.tableName, table.refreshRun.desc(), table.urgency, table.place),
+    index('refresh_steps_outcome').on(table.outcome, table.refreshRun.desc(), table.urgency, table.place),
     index('refresh_steps_source').on(table.source).where(sql`outcome is null`),
   ],
 )

@@ -157,3 +157,18 @@ function holding(options: HandlerOptions, text: string, meanwhile: () => Promise
   }
   return { ...options, db: { ...options.db, query: query as HandlerOptions['db']['query'] } }
 }
+
+test('a month that somebody else dropped first ends its run, and leaves its name free', async () => {
+  const stage = await openArchiveStage()
+  await addAudit(stage.query, stage.people, 20)
+  await planArchives(stage.query)
+  await stage.query(`drop table ${AUDIT_MONTH}`)
+  expect((await workOne(archive, stage.options()))?.output.outcome).toBe('completed')
+  expect(await stage.query('select state, error from pawl.runs where run_id = $1', [RUN])).toEqual([
+    { state: 'cancelled', error: 'cancelled: its table was dropped by someone else' },
+  ])
+  await stage.query(`create table ${AUDIT_MONTH} partition of ${PARENT} for values from ('2024-01-01') to ('2024-02-01')`)
+  await addAudit(stage.query, stage.people, 20)
+  expect(await planArchives(stage.query)).toEqual([`${RUN}:2`])
+  expect(await stage.work()).toEqual(['completed'])
+})

@@ -152,7 +152,12 @@ describe('an operator', () => {
     expect(await answer('pawl.cancel($1, $2)', [start, 'not this week'])).toBe(true)
     expect(await answer('pawl.cancel($1)', [start])).toBe(false)
     expect([await stage.state(id), (await run(start))?.state, (await timers(start))?.state]).toEqual(['CREATED', 'cancelled', 'cancelled'])
-    expect(await why(start)).toBe(`It was cancelled by ${me}: not this week; select pawl.retry('${start}') brings it back.`)
+    expect(await why(start)).toMatch(
+      new RegExp(`^It was cancelled by ${me}: not this week at \\d{4}-.*; select pawl\\.retry\\('${start}'\\) brings it back\\.$`),
+    )
+    expect(await stage.query('select cancelled_by, cancel_reason, cancelled_at is not null as dated, error from pawl.runs where run_id = $1', [start])).toEqual(
+      [{ cancelled_by: me, cancel_reason: 'not this week', dated: true, error: `cancelled by ${me}: not this week` }],
+    )
     await stage.query(`update campaign_timers set scheduled_at = now() where id = $1`, [start])
     expect(await stage.fireAll()).toBe(0)
     expect(await answer('pawl.retry($1)', [start])).toBe(true)

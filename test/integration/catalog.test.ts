@@ -77,6 +77,17 @@ test('every table, view and function says what it is for', async () => {
   expect(rows.filter(row => (row.comment ?? '').length < 20)).toEqual([])
 })
 
+test('every column that an operator or an observer may read in pawl says what it holds', async () => {
+  const rows = await db.query<{ name: string; comment: string | null }>(
+    `select format('%s.%s', c.oid::regclass, a.attname) as name, col_description(c.oid, a.attnum) as comment
+     from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+     where c.relnamespace = 'pawl'::regnamespace and c.relkind in ('r', 'v')
+       and (has_table_privilege('pawl_operator', c.oid, 'select') or has_table_privilege('pawl_observer', c.oid, 'select'))`,
+  )
+  expect(rows.length).toBeGreaterThan(150)
+  expect(rows.filter(({ comment }) => comment === null || comment === '')).toEqual([])
+})
+
 test('the functions have exactly the arguments, defaults and results that were promised, and no overloads', async () => {
   const rows = await db.query<{ name: string; parameters: string; returns: string; definer: boolean }>(
     `select p.proname as name, pg_get_function_arguments(p.oid) as parameters, pg_get_function_result(p.oid) as returns, p.prosecdef as definer
@@ -107,5 +118,8 @@ test('each view begins with the columns that were promised, in their order', asy
   expect(columns.refresh_plan).toMatch(/^run, table, state, urgency, waiting_for\b/)
   expect(columns.backups).toMatch(/^backup_id, state, kind, scope, taken_at, verified_at, bytes, tables, rows, encrypted, place, error, run_id\b/)
   expect(columns.partitions).toMatch(/^parent, partition, state, from_at, to_at, ahead, rows, bytes\b/)
+  expect(columns.runs).toMatch(/, requested_at, requested_by, cancelled_by, cancelled_at, cancel_reason$/)
+  expect(columns.tables).toMatch(/^table, stale, refreshed_at, due_at, reason\b/)
+  expect(columns.deploy).toMatch(/^check, ok, detail\b/)
   expect(columns.schedules).toMatch(/^schedule, cron, timezone, queue, data, last_run_at\b/)
 })

@@ -48,6 +48,10 @@ describe('runs', () => {
         updatedAt: expect.any(Date),
         finishedAt: await one('(select finished_at from pawl.runs where run_id = $1)', [runId]),
         error: null,
+        requestedBy: expect.stringContaining('pawl_client_producer'),
+        cancelledBy: null,
+        cancelledAt: null,
+        cancelReason: null,
       })
     }
     expect(await observer.run('no such')).toBeUndefined()
@@ -83,8 +87,10 @@ describe('errors', () => {
     expect(await errorOf(producer.run(runId))).toMatchObject(reading)
     expect(await errorOf(producer.wait(runId, { timeoutMs: 60_000 }))).toMatchObject(reading)
     const steering = { code: '42501', hint: expect.stringContaining('need the role pawl_operator') }
+    expect(await errorOf(producer.why(runId))).toMatchObject(reading)
+    expect(await observer.why(runId)).toMatch(/^Waiting/)
     for (const pawl of [producer, observer])
-      for (const steer of [() => pawl.cancel(runId), () => pawl.retry(runId), () => pawl.why(runId)]) expect(await errorOf(steer())).toMatchObject(steering)
+      for (const steer of [() => pawl.cancel(runId), () => pawl.retry(runId)]) expect(await errorOf(steer())).toMatchObject(steering)
     const enqueueing = { code: '42501', hint: expect.stringContaining('needs the role pawl_producer') }
     for (const refused of [
       () => observer.requestOverride(complete.requestOverride()),

@@ -39,11 +39,15 @@ const viewNames = [
   'workers',
   'health',
   'refresh_plan',
+  'refresh_edges',
   'backups',
   'partitions',
   'retention',
   'archives',
   'backlog',
+  'tables',
+  'deploy',
+  'months_ahead',
 ]
 
 /** Group role → the functions and views it may use. `nobody` is a login that belongs to no group. */
@@ -51,7 +55,7 @@ const may: Record<string, { call: string[]; read: string[] }> = {
   pawl_worker: { call: functionNames, read: viewNames },
   pawl_producer: { call: producing, read: [] },
   pawl_operator: { call: operating, read: viewNames },
-  pawl_observer: { call: ['index_report'], read: viewNames },
+  pawl_observer: { call: ['index_report', 'why'], read: viewNames },
   nobody: { call: [], read: [] },
 }
 const roles = Object.keys(may)
@@ -169,7 +173,7 @@ describe('who may call', () => {
        where p.proname <> all ($2) group by role`,
       [[...groups.filter(role => role !== 'pawl_worker'), `pawl_test_nobody_${suffix}`], functionNames],
     )
-    const helpers = ['activity', 'lease_alive', 'queue_counts', 'refresh_source', 'schedule_rows', 'timer_error', 'waiting_jobs']
+    const helpers = ['activity', 'job_due', 'lease_alive', 'migrating', 'queue_counts', 'refresh_source', 'schedule_rows']
     expect(Object.fromEntries(rows.map(row => [row.role, row.names]))).toEqual({ pawl_operator: helpers, pawl_observer: helpers })
   })
 })

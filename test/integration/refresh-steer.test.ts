@@ -63,7 +63,7 @@ describe('pawl.why', () => {
     await finishStep(query, await startStep(query, 'a'))
     expect(await why('b')).toMatch(/^Waiting in queue refresh\.load/)
     expect((await stepsNow(query)).b).toMatchObject({ state: 'ready', waiting_for: null })
-    expect(await why('a')).toMatch(/^Completed at \d{4}-.* nothing to do\.$/)
+    expect(await why('a')).toMatch(/^Completed at \d{4}-.* nothing to do\. It took [\d:.]+ on worker tester\.$/)
   })
 
   test('waiting for its source: names source and limit, and a statement that lets it go on', async () => {

@@ -75,6 +75,7 @@ test('what was changed by hand is found, object by object, and can be taken as r
   const more = problems.filter(problem => !BY_HAND.some(([, message]) => message.test(problem)))
   expect(more.map(problem => problem.split(':')[0])).toEqual([
     ...['observer', 'operator', 'worker'].map(role => `grants on table public.v_category_override_summary to pawl_${role}`),
+    'view pawl.deploy',
     'view pawl.health',
   ])
 

@@ -8,12 +8,20 @@ export const sweep: Task = {
   async perform({ schedule }, { db, clock }) {
     const found = schedules.find(({ key }) => key === schedule)
     if (found === undefined) {
-      throw new PawlError('sweep.unknown', `there is no schedule "${String(schedule)}"`, {
+      // Anyone may have enqueued it: what is no name may be anything, of any length.
+      const said = typeof schedule === 'string' && schedule.length <= 100 ? `there is no schedule "${schedule}"` : 'the job names no schedule'
+      throw new PawlError('sweep.unknown', said, {
         hint: `the schedules are ${schedules.map(({ key }) => key).join(', ')}`,
       })
     }
     const begun = clock.elapsed()
     await db.query(found.statement)
-    return { schedule: found.key, duration_ms: Math.round(clock.elapsed() - begun) }
+    const durationMs = Math.round(clock.elapsed() - begun)
+    await db.query(
+      `insert into pawl.sweeps (schedule, last_run_at, duration_ms) values ($1, now(), $2)
+       on conflict (schedule) do update set last_run_at = excluded.last_run_at, duration_ms = excluded.duration_ms`,
+      [found.key, durationMs],
+    )
+    return { schedule: found.key, duration_ms: durationMs }
   },
 }

@@ -52,7 +52,7 @@ async function steps(archiving: Archiving, store: Store): Promise<Ending | 'ende
       if (row === undefined) throw new Error('pawl.start_archive returned no row')
       return row.begun
     })
-    if (begun.outcome !== 'started') return begun.outcome === 'gone' ? 'gone' : 'ended'
+    if (begun.outcome !== 'started') return 'ended'
     if (begun.stop !== null) return begun.stop
     const at = archiving.clock.elapsed()
     if (begun.state === 'planned') await detach(archiving, begun)
