@@ -7,11 +7,12 @@ import { codeOf, messageOf, PawlError } from '../src/errors.ts'
 import { readIdentities } from '../src/seal.ts'
 import { openStore, type Store } from '../src/store.ts'
 import type { BackupContext } from '../workers/maintenance/backups/context.ts'
-import type { Stored, Verification } from '../workers/maintenance/backups/manifest.ts'
+import type { Stored } from '../workers/maintenance/backups/manifest.ts'
 import { type Origin, readOrigin } from '../workers/maintenance/backups/origin.ts'
+import type { Recording } from '../workers/maintenance/backups/prove.ts'
+import { recordBackup, recordOf, recordRemoved } from '../workers/maintenance/backups/records.ts'
 import { ownDir } from './own-dir.ts'
-import type { Terminal, Values } from './run.ts'
-import { shutdownSignal } from './signals.ts'
+import type { Terminal, Values } from './terminal.ts'
 
 /** Where a command finds backups, or puts them. */
 export type Place = { place: string; store: Store }
@@ -64,20 +65,6 @@ function teller({ say }: Terminal): BackupContext['told'] {
   }
 }
 
-/** Ctrl-C breaks `work` off and lets it clean up behind itself; a second one ends the process at once. */
-export async function interruptible<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
-  const stop = new AbortController()
-  void shutdownSignal().then(signal =>
-    stop.abort(new PawlError('interrupted', `broken off by ${signal}`, { retryable: true, hint: 'what was under way has taken itself back' })),
-  )
-  try {
-    return await work(stop.signal)
-  } catch (error) {
-    // Connections and tools that were cut off say so in words of their own.
-    throw stop.signal.aborted ? stop.signal.reason : error
-  }
-}
-
 /** The private keys that open a backup; none where it is not encrypted. */
 export async function identitiesFor(terminal: Terminal, { manifest }: Stored, identity: Values[string]): Promise<string[]> {
   if (manifest.sealed.recipients.length === 0) return []
@@ -103,26 +90,20 @@ export async function originOf(config: Config): Promise<{ database: string; clus
 }
 
 /** Writes a backup down in `pawl.backups`, in a database that has it. The store is the truth: that this fails is told, and no more. */
-export async function record(
-  terminal: Terminal,
-  db: Database,
-  place: string,
-  { manifest }: Stored,
-  found: { verification?: Verification; verify_error?: string } = {},
-): Promise<void> {
-  try {
-    const [schema] = await db.query<{ is_there: boolean }>(`select to_regprocedure('pawl.record_backup(jsonb)') is not null as is_there`)
-    if (schema?.is_there === true) await db.query('select pawl.record_backup($1)', [JSON.stringify({ manifest, place, ...found })])
-  } catch (error) {
-    terminal.say(`not written down in pawl.backups: ${messageOf(error)}`)
-  }
+export function recorder(terminal: Terminal, db: Database, place: string): Recording {
+  return (stored, found) =>
+    writeDown(terminal, db, "to_regprocedure('pawl.record_backup(jsonb)')", () => recordBackup(db.query, recordOf(stored, place, found)))
 }
 
-/** Writes down in `pawl.backups` that a backup is gone; as `record`, where that can be done. */
-export async function recordRemoval(terminal: Terminal, db: Database, name: string): Promise<void> {
+/** Writes down in `pawl.backups` that a backup is gone; where that can be done, as `recorder`. */
+export function recordRemoval(terminal: Terminal, db: Database, name: string): Promise<void> {
+  return writeDown(terminal, db, "to_regclass('pawl.backup_records')", () => recordRemoved(db.query, name))
+}
+
+async function writeDown(terminal: Terminal, db: Database, needs: string, write: () => Promise<void>): Promise<void> {
   try {
-    const [schema] = await db.query<{ is_there: boolean }>(`select to_regclass('pawl.backup_records') is not null as is_there`)
-    if (schema?.is_there === true) await db.query('update pawl.backup_records set deleted_at = now() where backup_id = $1 and deleted_at is null', [name])
+    const [schema] = await db.query<{ is_there: boolean }>(`select ${needs} is not null as is_there`)
+    if (schema?.is_there === true) await write()
   } catch (error) {
     terminal.say(`not written down in pawl.backups: ${messageOf(error)}`)
   }

@@ -3,15 +3,13 @@ import { openDatabase } from '../src/database.ts'
 import { messageOf, PawlError } from '../src/errors.ts'
 import type { MigrateContext } from '../src/migrate.ts'
 import type { Scope } from '../workers/maintenance/backups/manifest.ts'
-import { takeBackup } from '../workers/maintenance/backups/take.ts'
-import { verifyBackup } from '../workers/maintenance/backups/verify.ts'
-import { contextOf, interruptible, openPlace, record } from './backups.ts'
-import { type Terminal, usageError, type Values } from './run.ts'
+import { takeAndProve } from '../workers/maintenance/backups/prove.ts'
+import { contextOf, openPlace, recorder } from './backups.ts'
+import { type Terminal, usageError, type Values } from './terminal.ts'
+import { interruptible } from './signals.ts'
 
 /** What of the database is backed up before files that delete data (document 001). */
 type Wanted = { scope: Scope; tables?: string[] }
-
-export const protectOptions = { backup: { type: 'string' }, 'no-backup': { type: 'boolean' } } as const
 
 /** Names of the backups that were taken, for the answer. */
 export type Protection = { hook: MigrateContext['beforeDestructive']; taken: string[] }
@@ -49,9 +47,8 @@ async function backUp(terminal: Terminal, config: Config, wanted: Wanted, tags: 
   try {
     return await interruptible(async signal => {
       const context = contextOf(terminal, config, place, signal)
-      const { stored, identities } = await takeBackup(context, { kind: 'pre_migration', ...wanted })
-      const verification = await verifyBackup(context, store, stored, identities)
-      await record(terminal, db, place, stored, { verification })
+      const wantedNow = { kind: 'pre_migration', ...wanted } as const
+      const { stored, verification } = await takeAndProve(context, store, wantedNow, recorder(terminal, db, place))
       const { name } = stored.manifest
       if (!terminal.json) terminal.say(`backup    ${name} in ${place}, verified by a restore in ${verification.seconds} s`)
       return name

@@ -1,11 +1,12 @@
 import type { Socket } from 'node:net'
 import { pipeline } from 'node:stream/promises'
-import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
+import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams'
 import { systemClock } from './clock.ts'
 import type { Config } from './config.ts'
 import { PawlError } from './errors.ts'
+import { clientUrl } from './libpq.ts'
 import type { Log } from './log.ts'
 
 /** Runs one statement and returns its rows. `bigint` columns arrive as numbers while they are safe integers, else as text. */
@@ -20,8 +21,8 @@ export type Describe = (select: string) => Promise<{ name: string; type: number;
 export type Database = {
   query: Query
   describe: Describe
-  /** The same pool as Drizzle sees it, for rows in and out. */
-  orm: NodePgDatabase
+  /** The same pool as Drizzle sees it, for rows in and out. Loaded when it is asked for: it costs half a second and 200 MB, and few commands use it. */
+  orm(): Promise<NodePgDatabase>
   /** One transaction, READ COMMITTED. Throws what `work` throws, after ROLLBACK. `timeoutMs` stands for DB_QUERY_TIMEOUT where statements may take long. */
   transact<Result>(work: (query: Query, copy: Copy) => Promise<Result>, options?: { timeoutMs?: number }): Promise<Result>
   counts(): PoolCounts
@@ -66,14 +67,12 @@ const types = {
 const IDLE_IN_TRANSACTION_MS = 5_000
 
 function connectionOptions(url: string, config: Config, name: string) {
-  const remoteTls = /[?&]sslmode=(require|prefer|verify-ca|verify-full)/.test(url)
   return {
-    connectionString: url,
+    connectionString: clientUrl(url, config.sslRejectUnauthorized),
     application_name: name,
     types,
     keepAlive: true,
     connectionTimeoutMillis: 10_000,
-    ...(remoteTls ? { ssl: { rejectUnauthorized: config.sslRejectUnauthorized } } : {}),
   }
 }
 
@@ -113,7 +112,7 @@ export function openDatabase(config: Config, log: Log, options: { url?: string |
       }
     },
     describe: select => pool.query(described(select)).then(columnsOf),
-    orm: drizzle({ client: pool }),
+    orm: async () => (await import('drizzle-orm/node-postgres')).drizzle({ client: pool }),
     async transact(work, { timeoutMs = config.queryTimeoutMs } = {}) {
       const client = await pool.connect()
       let broken: Error | undefined

@@ -1,86 +1,49 @@
 import type { Config } from '../../src/config.ts'
 import { type Database, openDatabase } from '../../src/database.ts'
-import { messageOf } from '../../src/errors.ts'
 import type { RunRow } from '../../src/status.ts'
-import { removeAbandoned } from '../../workers/maintenance/backups/abandoned.ts'
 import type { BackupContext } from '../../workers/maintenance/backups/context.ts'
-import { kinds, type Kind, type Scope, type Stored, type Verification } from '../../workers/maintenance/backups/manifest.ts'
-import { dropAbandonedScratch } from '../../workers/maintenance/backups/scratch.ts'
-import { takeBackup } from '../../workers/maintenance/backups/take.ts'
-import { verifyBackup } from '../../workers/maintenance/backups/verify.ts'
-import { contextOf, interruptible, openPlace, type Place, record } from '../backups.ts'
+import type { Kind, Scope, Stored, Verification } from '../../workers/maintenance/backups/manifest.ts'
+import { takeAndProve, takeOnly } from '../../workers/maintenance/backups/prove.ts'
+import { contextOf, openPlace, type Place, recorder } from '../backups.ts'
 import { follow } from '../follow.ts'
-import { answer, type Command, exitCodes, type Terminal, usageError, type Values } from '../run.ts'
+import { answer, exitCodes, type Terminal, usageError, type Values } from '../terminal.ts'
+import { interruptible } from '../signals.ts'
+import type { Run } from '../spec.ts'
 import { connected, withDatabaseUrl } from './connect.ts'
 import { runLine } from './status.ts'
 
-const USAGE = 'backup [--kind daily|weekly|manual|pre_migration] [--schema-only | --tables a,b] [--no-verify] [--queue]'
-
 /** `pawl backup`: takes a backup and proves it by a real restore, here or on a worker. Needs nothing of Pawl in the database. */
-export const backup: Command = {
-  usage: USAGE,
-  summary: 'take a backup and prove it by a restore into a scratch database; --queue has a worker do it',
-  example: 'pawl backup && pawl restore --into scratch --verify',
-  quiet: true,
-  options: {
-    kind: { type: 'string' },
-    'schema-only': { type: 'boolean' },
-    tables: { type: 'string' },
-    'no-verify': { type: 'boolean' },
-    queue: { type: 'boolean' },
-  },
-  async run(terminal, values) {
-    const request = requestOf(values)
-    if (values.queue === true) return queued(terminal, request, values)
-    const config = await withDatabaseUrl(terminal.config)
-    const place = await openPlace(terminal)
-    const db = openDatabase(config, terminal.log, { name: 'pawl cli', max: 1 })
-    try {
-      return await interruptible(signal =>
-        takeHere(terminal, db, place, contextOf(terminal, config, place.place, signal), request, values['no-verify'] !== true),
-      )
-    } finally {
-      await db.close()
-    }
-  },
+export const backup: Run = async (terminal, values) => {
+  const request = requestOf(values)
+  if (values.queue === true) return queued(terminal, request, values)
+  const config = await withDatabaseUrl(terminal.config)
+  const place = await openPlace(terminal)
+  const db = openDatabase(config, terminal.log, { name: 'pawl cli', max: 1 })
+  try {
+    return await interruptible(signal => takeHere(terminal, db, place, contextOf(terminal, config, place.place, signal), request, values['no-verify'] !== true))
+  } finally {
+    await db.close()
+  }
 }
 
 type Request = { kind: Kind; scope: Scope; tables?: string[] }
 
-function requestOf({ kind: word = 'manual', tables: list, ...values }: Values): Request {
-  const kind = kinds.find(one => one === word)
-  if (kind === undefined) throw usageError(`there is no kind of backup "${String(word)}"`, kinds.join(', '))
+function requestOf({ kind = 'manual', tables, ...values }: Values): Request {
   const isSchema = values['schema-only'] === true
-  if (list === undefined) return { kind, scope: isSchema ? 'schema' : 'full' }
-  if (isSchema) throw usageError('--schema-only and --tables exclude each other', `usage: pawl ${USAGE}`)
-  const tables = String(list)
-    .split(',')
-    .map(name => name.trim())
-    .filter(name => name !== '')
-  if (tables.length === 0) throw usageError('--tables names no table', 'pawl backup --tables public.campaigns,public.campaign_timers')
-  return { kind, scope: 'tables', tables }
+  const common = { kind: kind as Kind }
+  if (tables === undefined) return { ...common, scope: isSchema ? 'schema' : 'full' }
+  if (isSchema) throw usageError('--schema-only and --tables exclude each other', 'leave one of them out')
+  return { ...common, scope: 'tables', tables: tables as string[] }
 }
 
-async function takeHere(
-  terminal: Terminal,
-  db: Database,
-  { place, store }: Place,
-  context: BackupContext,
-  request: Request,
-  isVerified: boolean,
-): Promise<number> {
-  await removeAbandoned(context, store)
-  await dropAbandonedScratch(context)
-  const { stored, identities } = await takeBackup(context, request)
-  // It is there from now on, whatever the verification says.
-  await record(terminal, db, place, stored)
-  if (!terminal.json) terminal.say(`taken     ${stored.manifest.name} in ${place}`)
-  if (!isVerified) return tell(terminal, place, stored)
-  const verification = await verifyBackup(context, store, stored, identities).catch(async (error: unknown) => {
-    if (!context.signal.aborted) await record(terminal, db, place, stored, { verify_error: messageOf(error) })
-    throw error
-  })
-  await record(terminal, db, place, stored, { verification })
+async function takeHere(terminal: Terminal, db: Database, { place, store }: Place, context: BackupContext, request: Request, isVerified: boolean) {
+  const write = recorder(terminal, db, place)
+  const record: typeof write = async (stored, found) => {
+    await write(stored, found)
+    if (!terminal.json && found.verification === undefined && found.verify_error === undefined) terminal.say(`taken     ${stored.manifest.name} in ${place}`)
+  }
+  if (!isVerified) return tell(terminal, place, (await takeOnly(context, store, request, record)).stored)
+  const { stored, verification } = await takeAndProve(context, store, request, record)
   return tell(terminal, place, stored, verification)
 }
 

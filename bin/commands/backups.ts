@@ -7,56 +7,45 @@ import { reading } from '../../workers/maintenance/backups/lock.ts'
 import type { Stored } from '../../workers/maintenance/backups/manifest.ts'
 import { pruneBackups } from '../../workers/maintenance/backups/prune.ts'
 import { verifyBackup } from '../../workers/maintenance/backups/verify.ts'
-import { contextOf, identitiesFor, interruptible, openPlace, originOf, record, recordRemoval } from '../backups.ts'
-import { answer, type Command, exitCodes, type Terminal, usageError, type Values } from '../run.ts'
+import { contextOf, identitiesFor, openPlace, originOf, recorder, recordRemoval } from '../backups.ts'
+import { answer, exitCodes, type Terminal, usageError, type Values } from '../terminal.ts'
+import { interruptible } from '../signals.ts'
+import type { Run } from '../spec.ts'
 import { table } from '../table.ts'
+import { type Frame, show } from '../watch.ts'
 import { connected, withDatabaseUrl } from './connect.ts'
 
-const USAGE = 'backups [--from PLACE] [--prune [--apply]] [--verify NAME|latest [--identity FILE]]'
-
 /** `pawl backups`: what the store holds, what retention would delete and why, and the proof of one that is there. The list needs no database. */
-export const backups: Command = {
-  usage: USAGE,
-  summary: 'what backups there are; --prune says what retention deletes and why, --apply deletes it; --verify proves one anew',
-  example: 'pawl backups --prune',
-  quiet: true,
-  options: {
-    from: { type: 'string' },
-    prune: { type: 'boolean' },
-    apply: { type: 'boolean' },
-    verify: { type: 'string' },
-    identity: { type: 'string' },
-  },
-  run(terminal, values) {
-    if (values.apply === true && values.prune !== true) throw usageError('--apply goes with --prune', `usage: pawl ${USAGE}`)
-    if (values.prune === true && values.verify !== undefined) throw usageError('--prune and --verify exclude each other', `usage: pawl ${USAGE}`)
-    if (values.prune === true) return prune(terminal, values)
-    return values.verify === undefined ? list(terminal, values) : verify(terminal, values, String(values.verify))
-  },
+export const backups: Run = async (terminal, values) => {
+  const { apply: isApplied, prune: isPruned, verify: name, watch } = values
+  if (isApplied === true && isPruned !== true) throw usageError('--apply goes with --prune', 'pawl backups --prune --apply')
+  if (isPruned === true && name !== undefined) throw usageError('--prune and --verify exclude each other', 'one after the other')
+  if (watch !== undefined && (isPruned === true || name !== undefined)) throw usageError('--watch goes with the list alone', 'pawl backups --watch')
+  if (isPruned === true) return prune(terminal, values)
+  if (name !== undefined) return verify(terminal, values, String(name))
+  await show(terminal, values, () => list(terminal, values))
+  return exitCodes.ok
 }
 
-async function list(terminal: Terminal, values: Values): Promise<number> {
+async function list(terminal: Terminal, values: Values): Promise<Frame> {
   const { place, store } = await openPlace(terminal, values.from)
   const { backups: stored, broken, loose } = await listBackups(store)
   const whole = stored.map(entryOf)
   if (terminal.json) {
     const unfinished = loose.map(({ name, keys, newestAt }) => ({ name, files: keys, last_written_at: newestAt }))
-    terminal.out(JSON.stringify({ place, backups: whole, broken, unfinished }))
-    return exitCodes.ok
+    return { machine: { place, backups: whole, broken, unfinished }, people: '' }
   }
   const nothing = { kind: '', taken: '', bytes: null, rows: null, age: '' }
-  terminal.out(
-    table([
-      ...whole.map(({ state, name, kind, scope, taken_at: taken, bytes, rows }) => {
-        const age = ageOf(systemClock.now() - Date.parse(taken))
-        return { state, name, kind: scope === 'full' ? kind : `${kind}, ${scope}`, taken, bytes, rows, age }
-      }),
-      ...broken.map(({ name }) => ({ state: 'broken', name, ...nothing })),
-      ...loose.map(({ name, newestAt }) => ({ state: 'unfinished', name, ...nothing, age: ageOf(systemClock.now() - newestAt.getTime()) })),
-    ]),
-  )
+  const people = table([
+    ...whole.map(({ state, name, kind, scope, taken_at: taken, bytes, rows }) => {
+      const age = ageOf(systemClock.now() - Date.parse(taken))
+      return { state, name, kind: scope === 'full' ? kind : `${kind}, ${scope}`, taken, bytes, rows, age }
+    }),
+    ...broken.map(({ name }) => ({ state: 'broken', name, ...nothing })),
+    ...loose.map(({ name, newestAt }) => ({ state: 'unfinished', name, ...nothing, age: ageOf(systemClock.now() - newestAt.getTime()) })),
+  ])
   for (const { name, reason } of broken) terminal.say(`${name}: ${reason}`)
-  return exitCodes.ok
+  return { machine: undefined, people }
 }
 
 function entryOf({ manifest, verification }: Stored) {
@@ -120,7 +109,7 @@ async function verify(terminal: Terminal, values: Values, word: string): Promise
     const verification = await interruptible(signal =>
       reading(config, stored.manifest, () => verifyBackup(contextOf(terminal, config, place, signal), store, stored, identities)).catch(unverified(name)),
     )
-    await record(terminal, db, place, stored, { verification })
+    await recorder(terminal, db, place)(stored, { verification })
     answer(terminal, verification, `${name}\n  verified by a restore in ${verification.seconds} s`)
     return exitCodes.ok
   } finally {

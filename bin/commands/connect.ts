@@ -1,13 +1,14 @@
 import type { Config } from '../../src/config.ts'
 import { type Database, openDatabase } from '../../src/database.ts'
-import { runningEmbedded } from '../../src/embedded.ts'
 import { PawlError } from '../../src/errors.ts'
-import { type Command, exitCodes, type Terminal, usageError, type Values, wordAt } from '../run.ts'
+import { exitCodes, type Terminal, type Values } from '../terminal.ts'
+import type { Run } from '../spec.ts'
 
 /** The configuration with a database in it: the one named, or the embedded one that `pawl dev` runs in this project. */
 export async function withDatabaseUrl(config: Config): Promise<Config> {
   if (config.databaseUrl !== undefined) return config
-  const url = config.embeddedAllowed ? await runningEmbedded(config.dataDir) : undefined
+  // Loaded only where it can be meant.
+  const url = config.embeddedAllowed ? await (await import('../../src/embedded.ts')).runningEmbedded(config.dataDir) : undefined
   if (url === undefined) {
     throw new PawlError('database.missing', 'DATABASE_URL is not set', {
       hint: config.embeddedAllowed ? 'set it, or start one with "npm start"' : 'set it; the embedded PostgreSQL is for development only',
@@ -27,15 +28,13 @@ export async function connected<Result>(terminal: Terminal, work: (db: Database)
 }
 
 /** What one verb of a command does, such as `create` of `pawl campaign create`; `words` are those behind it. */
-export type Verb = (db: Database, terminal: Terminal, values: Values, words: string[]) => Promise<void>
+export type Verb = (db: Database, terminal: Terminal, values: Values, words: string[]) => Promise<unknown>
 
-/** Runs the verb that the first word names. Throws a usage error where it names none. */
-export function byVerb(name: string, usage: string, verbs: Readonly<Record<string, Verb>>): Command['run'] {
-  return (terminal, values, words) =>
+/** Runs the verb that the first word names: the table of commands has let no other through. */
+export function byVerb(verbs: Readonly<Record<string, Verb>>): Run {
+  return (terminal, values, [verb = '', ...words]) =>
     connected(terminal, async db => {
-      const verb = verbs[wordAt(words, 0, 'what to do', usage)]
-      if (verb === undefined) throw usageError(`${name} has no verb "${words[0]}"`, `usage: pawl ${usage}`)
-      await verb(db, terminal, values, words.slice(1))
+      await verbs[verb]?.(db, terminal, values, words)
       return exitCodes.ok
     })
 }

@@ -13,7 +13,8 @@ import { writeSampleFiles } from '../../workers/refresh/sample.ts'
 import { executeSampleReports, loadReportSample, sampleReports } from '../../workers/reports/sample.ts'
 import { follow, type Look } from '../follow.ts'
 import { ownDir } from '../own-dir.ts'
-import { type Command, exitCodes, type Terminal } from '../run.ts'
+import { exitCodes, type Terminal } from '../terminal.ts'
+import type { Run } from '../spec.ts'
 import { bar } from '../table.ts'
 import { shutdownSignal } from '../signals.ts'
 import { upgrade } from './migrate.ts'
@@ -23,21 +24,14 @@ import { runLine } from './status.ts'
 const SAMPLE_PATIENCE_MS = 180_000
 
 /** `pawl dev`: what `npm start` runs. Embedded PostgreSQL unless DATABASE_URL is set, sample data, a worker, live progress. */
-export const dev: Command = {
-  usage: 'dev [--once]',
-  summary: 'PostgreSQL, sample data and a worker, in one process; --once exits when the sample runs are done',
-  example: 'pawl dev --once',
-  quiet: true,
-  options: { once: { type: 'boolean' } },
-  async run(terminal, values) {
-    const stop = shutdownSignal()
-    const { config, server } = await serverFor(terminal)
-    try {
-      return await demonstrate({ ...terminal, config }, stop, values.once === true)
-    } finally {
-      await server?.stop()
-    }
-  },
+export const dev: Run = async (terminal, values) => {
+  const stop = shutdownSignal()
+  const { config, server } = await serverFor(terminal)
+  try {
+    return await demonstrate({ ...terminal, config }, stop, values.once === true, server !== undefined)
+  } finally {
+    await server?.stop()
+  }
 }
 
 async function serverFor(terminal: Terminal): Promise<{ config: Config; server: EmbeddedServer | undefined }> {
@@ -53,8 +47,9 @@ async function serverFor(terminal: Terminal): Promise<{ config: Config; server: 
   return { config: { ...config, databaseUrl: server.url, directUrl: server.url }, server }
 }
 
-async function demonstrate(terminal: Terminal, stop: Promise<NodeJS.Signals>, once: boolean): Promise<number> {
+async function demonstrate(terminal: Terminal, stop: Promise<NodeJS.Signals>, once: boolean, isEmbedded: boolean): Promise<number> {
   const { config, log, say } = terminal
+  const gap = () => (terminal.json ? undefined : terminal.out(''))
   const applied = await upgrade(config, log)
   say(applied.length > 0 ? `schema: applied ${applied.length} migrations` : 'schema: up to date')
   const db = openDatabase(config, log, { name: 'pawl dev', max: 2 })
@@ -75,17 +70,22 @@ async function demonstrate(terminal: Terminal, stop: Promise<NodeJS.Signals>, on
     void stop.then(() => stopped.abort())
     const { signal } = stopped
     const overridden = await follow(terminal, () => overridesNow(db, runs, terminal.color), signal, SAMPLE_PATIENCE_MS)
-    terminal.out('')
+    gap()
     const refreshed = await follow(terminal, () => refreshNow(db, refresh), signal, SAMPLE_PATIENCE_MS)
-    terminal.out('')
+    gap()
     // They show what the refresh has filled.
     const since = await executeSampleReports(db)
     const reported = await follow(terminal, () => reportsNow(db, since), signal, SAMPLE_PATIENCE_MS)
-    terminal.out('')
-    const done = (await follow(terminal, () => campaignsNow(db, campaigns), signal, SAMPLE_PATIENCE_MS)) && overridden && refreshed && reported
+    gap()
+    const fired = await follow(terminal, () => campaignsNow(db, campaigns), signal, SAMPLE_PATIENCE_MS)
+    const done = fired && overridden && refreshed && reported
+    if (terminal.json)
+      terminal.out(JSON.stringify({ ok: done, overrides: overridden, refresh: refreshed, reports: reported, campaigns: fired, runs, refresh_run: refresh }))
     if (!once) {
+      // Whose database it is not made here, knows its password.
+      const url = isEmbedded ? config.databaseUrl : config.databaseUrl?.replace(/:[^:@/]*@/, '@')
       say(
-        `\n  psql '${config.databaseUrl}'\n  select * from pawl.runs;  select pawl.why('${runs[0]}');  select pawl.request_override(1, 1);  select pawl.create_campaign(48);  select pawl.refresh_table('weekly_summary');\n  reports are in ${reportStore}\n\nworking until Ctrl-C`,
+        `\n  psql '${url}'\n  select * from pawl.runs;  select pawl.why('${runs[0]}');  select pawl.request_override(1, 1);  select pawl.create_campaign(48);  select pawl.refresh_table('weekly_summary');\n  reports are in ${reportStore}\n\nworking until Ctrl-C`,
       )
       await stop
     }

@@ -15,9 +15,10 @@ import {
   verifyMigrations,
 } from '../../src/migrate.ts'
 import type { PlannedMigration } from '../../src/migrate/plan.ts'
-import { answer, type Command, exitCodes, type Terminal, usageError, type Values } from '../run.ts'
+import { answer, exitCodes, type Terminal, type Values } from '../terminal.ts'
+import type { Run } from '../spec.ts'
 import { withDatabaseUrl } from './connect.ts'
-import { protection, protectOptions } from '../protect.ts'
+import { protection } from '../protect.ts'
 import { table } from '../table.ts'
 
 /** Applies pg-boss's schema, our files, and the grants between them; what `pawl dev` and the migration Job do. */
@@ -42,52 +43,39 @@ function contextOf(config: Config, log: Log): MigrateContext {
   return { config, log, clock: systemClock, dir: migrationsDir(config) }
 }
 
-const USAGE = 'migrate plan|up|down [N]|status|verify'
-
 /** `pawl migrate …` */
-export const migrate: Command = {
-  usage: USAGE,
-  summary: 'bring the schema up, back, check it against the files, or say beforehand what up would do',
-  example: 'pawl migrate status --json',
-  quiet: true,
-  options: { 'allow-data-loss': { type: 'boolean' }, sql: { type: 'boolean' }, accept: { type: 'boolean' }, ...protectOptions },
-  async run(terminal, values, [verb, steps]) {
-    const config = await withDatabaseUrl(terminal.config)
-    switch (verb) {
-      case 'up': {
-        const { hook, taken } = protection(terminal, config, values, true)
-        const moved = await bringUp(config, terminal.log, hook)
-        const machine = { applied: moved.map(move => move.tag), restore_points: restorePoints(moved), backups: taken }
-        answer(terminal, machine, moved.length === 0 ? 'nothing to apply' : moved.map(move => `applied ${told(move)}`).join('\n'))
-        return exitCodes.ok
-      }
-      case 'plan':
-        return plan(terminal, contextOf(config, terminal.log), values.sql === true)
-      case 'down':
-        return down(terminal, config, steps, values)
-      case 'status': {
-        const migrations = await migrationStatus(contextOf(config, terminal.log))
-        const rows = migrations.map(({ tag, state, appliedAt, appliedBy }) => ({
-          state,
-          migration: tag,
-          applied_at: appliedAt?.toISOString() ?? '',
-          applied_by: appliedBy ?? '',
-        }))
-        answer(terminal, { migrations }, table(rows))
-        return exitCodes.ok
-      }
-      case 'verify':
-        if (values.accept === true) await acceptDrift(contextOf(config, terminal.log))
-        return verify(terminal, contextOf(config, terminal.log))
-      default:
-        throw usageError(verb === undefined ? 'migrate needs a verb' : `migrate has no verb "${verb}"`, `usage: pawl ${USAGE}`)
-    }
-  },
+export const migrate: Run = async (terminal, values, [verb, steps]) => {
+  const config = await withDatabaseUrl(terminal.config)
+  const context = contextOf(config, terminal.log)
+  if (verb === 'up') return up(terminal, config, values)
+  if (verb === 'down') return down(terminal, config, Number(steps ?? 1), values)
+  if (verb === 'plan') return plan(terminal, context, values.sql === true)
+  if (verb === 'status') return status(terminal, context)
+  if (values.accept === true) await acceptDrift(context)
+  return verify(terminal, context)
 }
 
-async function down(terminal: Terminal, config: Config, steps: string | undefined, values: Values): Promise<number> {
-  const count = Number(steps ?? 1)
-  if (!Number.isInteger(count) || count < 1) throw usageError(`"${steps}" is no number of migrations`, `usage: pawl ${USAGE}`)
+async function up(terminal: Terminal, config: Config, values: Values): Promise<number> {
+  const { hook, taken } = protection(terminal, config, values, true)
+  const moved = await bringUp(config, terminal.log, hook)
+  const machine = { applied: moved.map(move => move.tag), restore_points: restorePoints(moved), backups: taken }
+  answer(terminal, machine, moved.length === 0 ? 'nothing to apply' : moved.map(move => `applied ${told(move)}`).join('\n'))
+  return exitCodes.ok
+}
+
+async function status(terminal: Terminal, context: MigrateContext): Promise<number> {
+  const migrations = await migrationStatus(context)
+  const rows = migrations.map(({ tag, state, appliedAt, appliedBy }) => ({
+    state,
+    migration: tag,
+    applied_at: appliedAt?.toISOString() ?? '',
+    applied_by: appliedBy ?? '',
+  }))
+  answer(terminal, { migrations }, table(rows))
+  return exitCodes.ok
+}
+
+async function down(terminal: Terminal, config: Config, count: number, values: Values): Promise<number> {
   const allowDataLoss = values['allow-data-loss'] === true
   const { hook, taken } = protection(terminal, config, values, allowDataLoss)
   const moved = await migrateDown({ ...contextOf(config, terminal.log), beforeDestructive: hook }, { steps: count, allowDataLoss })

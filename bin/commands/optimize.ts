@@ -1,11 +1,11 @@
 import type { Config } from '../../src/config.ts'
 import { connectDirect, type DirectConnection, type Query } from '../../src/database.ts'
 import { codeOf, messageOf, PawlError } from '../../src/errors.ts'
-import { type Command, exitCodes, type Terminal, usageError, type Values } from '../run.ts'
+import { exitCodes, type Terminal } from '../terminal.ts'
+import type { Run } from '../spec.ts'
 import { table } from '../table.ts'
 import { connected, withDatabaseUrl } from './connect.ts'
 
-const USAGE = 'optimize [--apply] [--limit N]'
 const LIMIT = 10
 
 /** How long a statement waits for a lock. Whoever comes behind a waiting lock waits as long. */
@@ -31,26 +31,13 @@ type Finding = {
 type Outcome = { statement: string; outcome: 'applied' | 'needless' | 'failed'; error?: string; left?: string[] }
 
 /** `pawl optimize`: the index report, and with --apply the mending of what is safe to mend while others work. */
-export const optimize: Command = {
-  usage: USAGE,
-  summary: 'what indexes and statistics need; --apply does it, and never drops an index that works',
-  example: 'pawl optimize --apply --limit 3',
-  quiet: true,
-  options: { apply: { type: 'boolean' }, limit: { type: 'string' } },
-  async run(terminal, values) {
-    const limit = limitOf(values)
-    const findings = await connected(terminal, db => db.query<Finding>('select * from pawl.index_report()'))
-    if (values.apply !== true) return advise(terminal, findings)
-    const mendable = findings.filter(isMended)
-    const outcomes = await apply(await withDatabaseUrl(terminal.config), mendable.slice(0, limit))
-    return tell(terminal, findings, outcomes, Math.max(0, mendable.length - limit))
-  },
-}
-
-function limitOf({ limit }: Values): number {
-  const number = Number(limit ?? LIMIT)
-  if (!Number.isInteger(number) || number < 1) throw usageError(`"${String(limit)}" is no number of statements`, `usage: pawl ${USAGE}`)
-  return number
+export const optimize: Run = async (terminal, values) => {
+  const limit = Number(values.limit ?? LIMIT)
+  const findings = await connected(terminal, db => db.query<Finding>('select * from pawl.index_report()'))
+  if (values.apply !== true) return advise(terminal, findings)
+  const mendable = findings.filter(isMended)
+  const outcomes = await apply(await withDatabaseUrl(terminal.config), mendable.slice(0, limit))
+  return tell(terminal, findings, outcomes, Math.max(0, mendable.length - limit))
 }
 
 function isMended(finding: Finding): finding is Finding & { statement: string } {

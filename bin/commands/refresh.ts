@@ -1,64 +1,51 @@
 import type { Database } from '../../src/database.ts'
 import { type Graph, type GraphEdge, graphMermaid, type GraphNode, graphSvg, graphText } from '../graph.ts'
-import { answer, type Command, usageError, wordAt } from '../run.ts'
+import { answer } from '../terminal.ts'
 import { table } from '../table.ts'
-import { byVerb, type Verb } from './connect.ts'
-
-const USAGE =
-  'refresh run TABLE [--upstream stale|all|none] [--downstream]  |  refresh plan [RUN]  |  refresh graph [--format text|mermaid|svg]  |  refresh history [TABLE]'
-
-/** `pawl refresh …`: the contract's refresh_table, and a look at plans, order and history. */
-export const refresh: Command = {
-  usage: USAGE,
-  summary: 'refresh a table now; see the plan, the order, what past refreshes changed',
-  example: 'pawl refresh run weekly_summary --upstream all',
-  quiet: true,
-  options: { upstream: { type: 'string' }, downstream: { type: 'boolean' }, format: { type: 'string' } },
-  run: (...given) => byVerb('refresh', USAGE, verbs)(...given),
-}
+import { show } from '../watch.ts'
+import { byVerb } from './connect.ts'
 
 const drawings: Readonly<Record<string, (graph: Graph) => string>> = { text: graphText, mermaid: graphMermaid, svg: graphSvg }
 
-const verbs: Readonly<Record<string, Verb>> = {
-  async run(db, terminal, values, words) {
+/** `pawl refresh …`: the contract's refresh_table, and a look at plans, order and history. */
+export const refresh = byVerb({
+  async run(db, terminal, values, [name]) {
     const [row] = await db.query<{ run: number }>('select pawl.refresh_table($1, $2, $3) as run', [
-      wordAt(words, 0, 'the table', USAGE),
+      name,
       values.upstream ?? 'stale',
       values.downstream === true,
     ])
     answer(terminal, { refresh_run: row?.run }, `refresh run ${row?.run}\n  follow it with: pawl refresh plan ${row?.run}`)
   },
 
-  async plan(db, terminal, _values, [number]) {
-    if (number !== undefined && !/^\d{1,18}$/.test(number)) throw usageError(`"${number}" is no refresh run`, 'a number, as "pawl refresh run" gives it')
-    const steps = await db.query<Record<string, unknown>>(
-      `select "table", state, waiting_for, source, inserted, updated, deleted, unchanged, error, run_id
-       from pawl.refresh_plan where run = coalesce($1::bigint, (select max(id) from pawl.refresh_runs)) order by urgency, run_id`,
-      [number ?? null],
-    )
-    const lines = steps.map(({ error, run_id: run, ...step }) => ({ ...step, run, note: error ?? '' }))
-    answer(terminal, { steps }, table(lines))
-  },
+  plan: (db, terminal, values, [number]) =>
+    show(terminal, values, async () => {
+      const steps = await db.query<Record<string, unknown>>(
+        `select "table", state, waiting_for, source, inserted, updated, deleted, unchanged, error, run_id
+         from pawl.refresh_plan where run = coalesce($1::bigint, (select max(id) from pawl.refresh_runs)) order by urgency, run_id`,
+        [number ?? null],
+      )
+      const lines = steps.map(({ error, run_id: run, ...step }) => ({ ...step, run, note: error ?? '' }))
+      return { machine: { steps }, people: table(lines) }
+    }),
 
-  async graph(db, terminal, values) {
-    const draw = drawings[String(values.format ?? 'text')]
-    if (draw === undefined) throw usageError(`there is no format "${String(values.format)}"`, Object.keys(drawings).join(', '))
+  async graph(db, terminal, { format = 'text' }) {
     const graph = await readGraph(db)
-    answer(terminal, graph, draw(graph))
+    answer(terminal, graph, drawings[String(format)]?.(graph) ?? '')
   },
 
-  async history(db, terminal, _values, [name]) {
+  async history(db, terminal, { limit = 50 }, [name]) {
     const attempts = await db.query(
       `select refresh_started_at as started, table_schema || '.' || table_name as "table", status, rows_processed as rows, rows_inserted as inserted,
          rows_updated as updated, rows_deleted as deleted, execution_time_ms as ms, error_message as note
        from sqp.refresh_audit_log
        where $1::text is null or $1 in (table_name, table_schema || '.' || table_name)
-       order by refresh_started_at desc, id desc limit 50`,
-      [name ?? null],
+       order by refresh_started_at desc, id desc limit $2`,
+      [name ?? null, limit],
     )
     answer(terminal, { attempts }, table(attempts))
   },
-}
+})
 
 async function readGraph(db: Database): Promise<Graph> {
   const nodes = await db.query<GraphNode>(

@@ -5,39 +5,26 @@ import type { Query } from '../../src/database.ts'
 import { codeOf, PawlError } from '../../src/errors.ts'
 import { openStore } from '../../src/store.ts'
 import { ownDir } from '../own-dir.ts'
-import { answer, type Command, jsonOption, usageError, type Values, wordAt } from '../run.ts'
+import { answer, usageError } from '../terminal.ts'
 import { table } from '../table.ts'
-import { byVerb, type Verb } from './connect.ts'
-
-const USAGE =
-  'report run REPORT --as USER [--format csv|json|html|excel|pdf] [--parameters JSON]  |  report schedule REPORT TIME  |  report list [REPORT]' +
-  '  |  report log EXECUTION  |  report get EXECUTION [--to FILE]'
+import { show } from '../watch.ts'
+import { byVerb } from './connect.ts'
 
 /** `pawl report …`: the contract's run_report, schedules, and what became of executions. REPORT and USER are ids or, where only one has it, names. */
-export const report: Command = {
-  usage: USAGE,
-  summary: 'execute or schedule a report; see executions, read their log, fetch their file',
-  example: `pawl report run 'Best queries' --as ada --format excel --parameters '{"marketplaces": ["US"]}'`,
-  quiet: true,
-  options: { as: { type: 'string' }, format: { type: 'string' }, parameters: { type: 'string' }, to: { type: 'string' } },
-  run: (...given) => byVerb('report', USAGE, verbs)(...given),
-}
-
-const verbs: Readonly<Record<string, Verb>> = {
-  async run(db, terminal, values, words) {
-    const id = await reportNamed(db.query, wordAt(words, 0, 'the report', USAGE))
+export const report = byVerb({
+  async run(db, terminal, { as: user, format, parameters }, [name = '']) {
+    const id = await reportNamed(db.query, name)
     const [row] = await db.query<{ id: string }>(`select pawl.run_report($1, $2, $3, coalesce($4::jsonb, '{}')) as id`, [
       id,
-      await userNamed(db.query, values),
-      values.format ?? 'csv',
-      jsonOption(values.parameters, '--parameters', '{"region": "EU"}'),
+      await userNamed(db.query, String(user)),
+      format ?? 'csv',
+      parameters ?? null,
     ])
     answer(terminal, { execution_id: row?.id }, `${row?.id}\n  its file: pawl report get ${row?.id}`)
   },
 
-  async schedule(db, terminal, _values, words) {
-    const id = await reportNamed(db.query, wordAt(words, 0, 'the report', USAGE))
-    const time = wordAt(words, 1, 'the time', USAGE)
+  async schedule(db, terminal, _values, [name = '', time]) {
+    const id = await reportNamed(db.query, name)
     const [row] = await db
       .query<{ scheduled_at: Date }>(`update reporting.reports set status = 'scheduled', scheduled_at = $2 where id = $1 returning scheduled_at`, [id, time])
       .catch((error: unknown) => {
@@ -48,25 +35,32 @@ const verbs: Readonly<Record<string, Verb>> = {
     answer(terminal, { report_id: id, scheduled_at: row.scheduled_at }, `${id} is executed at ${row.scheduled_at.toISOString()}`)
   },
 
-  async list(db, terminal, _values, [name]) {
-    const executions = await db.query(
-      `select e.started_at as asked, r.name as report, coalesce(c.state, e.status) as state, e.output_format as format, (e.metadata ->> 'rows')::bigint as rows,
-         e.result_size_bytes as bytes, e.execution_time_ms as ms, e.id as execution, coalesce(e.error_message, e.output_url, '') as note
-       from reporting.report_executions e join reporting.reports r on r.id = e.report_id left join pawl.checkpoints c on c.run_id = e.id::text
-       where $1::uuid is null or r.id = $1 order by e.started_at desc, e.id limit 50`,
-      [name === undefined ? null : await reportNamed(db.query, name)],
-    )
-    answer(terminal, { executions }, table(executions))
+  async list(db, terminal, values, [name]) {
+    const report = name === undefined ? null : await reportNamed(db.query, name)
+    await show(terminal, values, async () => {
+      const executions = await db.query(
+        `select e.started_at as asked, r.name as report, coalesce(c.state, e.status) as state, e.output_format as format, (e.metadata ->> 'rows')::bigint as rows,
+           e.result_size_bytes as bytes, e.execution_time_ms as ms, e.id as execution, coalesce(e.error_message, e.output_url, '') as note
+         from reporting.report_executions e join reporting.reports r on r.id = e.report_id left join pawl.checkpoints c on c.run_id = e.id::text
+         where $1::uuid is null or r.id = $1 order by e.started_at desc, e.id limit $2`,
+        [report, values.limit ?? 50],
+      )
+      return { machine: { executions }, people: table(executions) }
+    })
   },
 
-  async log(db, terminal, _values, words) {
-    const { id } = await executionNamed(db.query, words)
-    const lines = await db.query('select created_at as at, level, message from reporting.execution_logs where execution_id = $1 order by id', [id])
-    answer(terminal, { lines }, table(lines))
+  async log(db, terminal, values, [execution = '']) {
+    const { id } = await executionNamed(db.query, execution)
+    await show(terminal, values, async () => {
+      const lines = await db.query('select created_at as at, level, message from reporting.execution_logs where execution_id = $1 order by id', [id])
+      return { machine: { lines }, people: table(lines) }
+    })
   },
 
-  async get(db, terminal, values, words) {
-    const { id, status, key } = await executionNamed(db.query, words)
+  async get(db, terminal, values, [execution = '']) {
+    if (terminal.json && values.to === undefined)
+      throw usageError('the file itself goes to standard output, which leaves no room for JSON', 'name a file: --to FILE')
+    const { id, status, key } = await executionNamed(db.query, execution)
     if (key === null || status !== 'completed') {
       throw new PawlError('report.no_file', `execution ${id} has no file: it is ${status}`, { hint: `pawl why ${id}` })
     }
@@ -75,7 +69,7 @@ const verbs: Readonly<Record<string, Verb>> = {
     await writeNew(values.to, file)
     answer(terminal, { execution_id: id, file: values.to }, values.to)
   },
-}
+})
 
 /** Where the workers keep reports; those of `pawl dev`, whose database the embedded one is, keep them in the checkout. */
 async function storeOf({ reportStore, databaseUrl }: Config): Promise<string> {
@@ -107,16 +101,13 @@ async function reportNamed(query: Query, word: string): Promise<string> {
 
 type Named = { id: string; status: string; key: string | null }
 
-async function executionNamed(query: Query, words: string[]): Promise<Named> {
-  const id = wordAt(words, 0, 'the execution', USAGE)
-  if (!UUID.test(id)) throw noSuch('execution', id)
+async function executionNamed(query: Query, id: string): Promise<Named> {
   const [row] = await query<Named>(`select id, status, metadata ->> 'key' as key from reporting.report_executions where id = $1`, [id])
   if (row === undefined) throw noSuch('execution', id)
   return row
 }
 
-async function userNamed(query: Query, { as: word }: Values): Promise<string> {
-  if (typeof word !== 'string') throw usageError('--as is missing: who executes the report', `usage: pawl ${USAGE}`)
+async function userNamed(query: Query, word: string): Promise<string> {
   if (UUID.test(word)) return word
   return onlyOne(await query<{ id: string }>('select id from reporting.users where username = $1 or email = $1 limit 2', [word]), 'user', word)
 }

@@ -2,48 +2,34 @@ import { findBackup } from '../../workers/maintenance/backups/catalog.ts'
 import { reading } from '../../workers/maintenance/backups/lock.ts'
 import type { Manifest } from '../../workers/maintenance/backups/manifest.ts'
 import { restoreBackup } from '../../workers/maintenance/backups/restore.ts'
-import { contextOf, identitiesFor, interruptible, openPlace, originOf } from '../backups.ts'
-import { answer, type Command, exitCodes, usageError } from '../run.ts'
+import { contextOf, identitiesFor, openPlace, originOf } from '../backups.ts'
+import { answer, exitCodes } from '../terminal.ts'
+import { interruptible } from '../signals.ts'
+import type { Run } from '../spec.ts'
 import { withDatabaseUrl } from './connect.ts'
-
-const USAGE = 'restore [NAME|latest] --into DATABASE [--verify] [--identity FILE] [--no-owners] [--from PLACE]'
 
 /**
  * `pawl restore`: a backup as a new database, on the server of DATABASE_URL. The database it comes from need not be there any more: the place
  * and a server suffice. `latest` is the newest verified one.
  */
-export const restore: Command = {
-  usage: USAGE,
-  summary: 'restore a backup as a new database with its queues paused; --verify compares every table before it gets its name',
-  example: 'pawl restore latest --into shop_before --verify --identity key.txt',
-  quiet: true,
-  options: {
-    into: { type: 'string' },
-    verify: { type: 'boolean' },
-    identity: { type: 'string' },
-    'no-owners': { type: 'boolean' },
-    from: { type: 'string' },
-  },
-  async run(terminal, values, [word = 'latest']) {
-    const { into } = values
-    if (typeof into !== 'string') throw usageError('--into is missing: the name of the new database', `usage: pawl ${USAGE}`)
-    const { place, store } = await openPlace(terminal, values.from)
-    const config = await withDatabaseUrl(terminal.config)
-    const stored = await findBackup(store, word, await originOf(config))
-    const identities = await identitiesFor(terminal, stored, values.identity)
-    const { manifest, verification } = stored
-    if (!terminal.json) terminal.say(`restoring ${manifest.name}, ${verification === undefined ? 'NOT VERIFIED' : `verified ${verification.verifiedAt}`}`)
-    const options = { into, identities, owners: values['no-owners'] !== true, verify: values.verify === true }
-    await interruptible(signal => reading(config, manifest, () => restoreBackup(contextOf(terminal, config, place, signal), store, stored, options)))
-    const rows = manifest.tables.reduce((sum, table) => sum + table.rows, 0)
-    const machine = { database: into, backup: manifest.name, taken_at: manifest.takenAt, tables: manifest.tables.length, rows, verified: options.verify }
-    answer(
-      terminal,
-      machine,
-      [`${into}: ${manifest.tables.length} tables, ${rows} rows${options.verify ? ', all of them equal' : ''}`, ...nextSteps(manifest)].join('\n'),
-    )
-    return exitCodes.ok
-  },
+export const restore: Run = async (terminal, values, [word = 'latest']) => {
+  const into = String(values.into)
+  const { place, store } = await openPlace(terminal, values.from)
+  const config = await withDatabaseUrl(terminal.config)
+  const stored = await findBackup(store, word, await originOf(config))
+  const identities = await identitiesFor(terminal, stored, values.identity)
+  const { manifest, verification } = stored
+  if (!terminal.json) terminal.say(`restoring ${manifest.name}, ${verification === undefined ? 'NOT VERIFIED' : `verified ${verification.verifiedAt}`}`)
+  const options = { into, identities, owners: values['no-owners'] !== true, verify: values.verify === true }
+  await interruptible(signal => reading(config, manifest, () => restoreBackup(contextOf(terminal, config, place, signal), store, stored, options)))
+  const rows = manifest.tables.reduce((sum, table) => sum + table.rows, 0)
+  const machine = { database: into, backup: manifest.name, taken_at: manifest.takenAt, tables: manifest.tables.length, rows, verified: options.verify }
+  answer(
+    terminal,
+    machine,
+    [`${into}: ${manifest.tables.length} tables, ${rows} rows${options.verify ? ', all of them equal' : ''}`, ...nextSteps(manifest)].join('\n'),
+  )
+  return exitCodes.ok
 }
 
 /** Whoever restores in a hurry must not find the runs of last night at work a second time. */

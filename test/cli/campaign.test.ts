@@ -44,12 +44,15 @@ test('a campaign is created, gets a timer, has it moved, and shows its timers', 
 })
 
 test.each([
-  [['create'], '--hours must be a whole number'],
-  [['create', '--hours', '0'], 'duration_hours must be from 1'],
+  [['create'], '--hours is missing'],
+  [['create', '--hours', '0'], '--hours must be a whole number of 1 or more'],
+  [['create', '--hours', '999999'], 'duration_hours must be from 1'],
   [['create', '--hours', '1', '--start', '2001-01-01'], 'in the past'],
+  [['create', '--hours', '1', '--start', '2099-02-30'], 'out of range'],
+  [['create', '--hours', '1', '--start', 'soon'], 'invalid input syntax'],
   [['create', '--hours', '1', '--metadata', '{oops'], '--metadata is not JSON'],
   [['schedule', '00000000-0000-4000-8000-000000000000', 'START_CAMPAIGN', '2099-01-01'], 'does not exist'],
-  [['schedule', '00000000-0000-4000-8000-000000000000', 'PARTY', '2099-01-01'], 'there is no timer type "PARTY"'],
+  [['schedule', '00000000-0000-4000-8000-000000000000', 'PARTY', '2099-01-01'], 'the type must be START_CAMPAIGN'],
   [['move', '00000000-0000-4000-8000-000000000000', '2099-01-01'], 'does not exist'],
   [['dance'], 'campaign has no verb "dance"'],
 ])('pawl campaign %j is refused: exit code 2, what is wrong and what to do', async (words, message) => {

@@ -50,9 +50,9 @@ test('a refresh is asked for, and its plan, order and history can be read', asyn
 test.each([
   [['run'], 'the table is missing'],
   [['run', 'nothing'], 'is not registered for refresh'],
-  [['run', 'base', '--upstream', 'some'], 'upstream must be stale, all or none'],
-  [['plan', 'x'], '"x" is no refresh run'],
-  [['graph', '--format', 'png'], 'there is no format "png"'],
+  [['run', 'base', '--upstream', 'some'], '--upstream must be stale, all or none'],
+  [['plan', 'x'], 'the refresh-run must be a whole number'],
+  [['graph', '--format', 'png'], '--format must be text, mermaid or svg'],
   [['dance'], 'refresh has no verb "dance"'],
 ])('pawl refresh %j is refused: exit code 2, what is wrong and what to do', async (words, message) => {
   const { code, stderr } = await pawl(words)

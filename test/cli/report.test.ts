@@ -140,7 +140,7 @@ test.each([
   [['run', 'All words', '--as', 'admin', '--parameters', '[1]'], 'parameters must be a JSON object'],
   [['run', 'All words', '--as', 'admin', '--parameters', '{"least": 1}'], 'parameter "least" is not declared'],
   [['run', 'All words', '--as', 'admin', '--parameters', '{"most": "many"}'], 'parameter "most" must be of the type integer'],
-  [['run', 'All words', '--loud'], `Unknown option '--loud'`],
+  [['run', 'All words', '--loud'], 'there is no option --loud'],
   [['schedule', 'All words'], 'the time is missing'],
   [['schedule', 'All words', 'soon'], '"soon" is no time'],
   [['schedule', 'All words', '2031-02-30'], '"2031-02-30" is no time'],
@@ -149,7 +149,7 @@ test.each([
   [['log'], 'the execution is missing'],
   [['log', NOBODY], `there is no execution ${NOBODY}`],
   [['get'], 'the execution is missing'],
-  [['get', 'latest'], 'there is no execution latest'],
+  [['get', 'latest'], 'the execution must be an id such as'],
   [['get', NOBODY], `there is no execution ${NOBODY}`],
 ])('pawl report %j is refused: exit code 2, what is wrong and what to do', async (words, message) => {
   const { code, stdout, stderr } = await pawl(words)

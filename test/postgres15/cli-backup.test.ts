@@ -188,9 +188,9 @@ test('what can not be done is refused before anything is touched', async () => {
     expect([code, stdout]).toEqual([2, ''])
     expect(stderr).toMatch(says)
   }
-  await refused(['backup', '--kind', 'hourly'], /there is no kind of backup "hourly".*\n {2}next: daily, weekly, manual, pre_migration/)
+  await refused(['backup', '--kind', 'hourly'], /--kind must be daily, weekly, manual or pre_migration, not "hourly".*\n {2}next: usage/)
   await refused(['backup', '--schema-only', '--tables', 'x'], /exclude each other/)
-  await refused(['backup', '--tables', ' , '], /names no table/)
+  await refused(['backup', '--tables', ' , '], /--tables needs a value: TABLES/)
   await refused(['backup', '--queue', '--no-verify'], /a worker verifies every backup/)
   await refused(['backup'], /no place for backups is named.*\n {2}next: set BACKUP_DIR/, { BACKUP_DIR: '' })
   await refused(['restore', 'latest'], /--into is missing/)

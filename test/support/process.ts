@@ -21,6 +21,8 @@ export type WorkerOptions = {
   env?: Record<string, string>
   /** Directory whose `bin/pawl.ts` is run: a mutated copy of the source, or the checkout. */
   source?: string
+  /** What is run instead of `bin/pawl.ts`: a bundle. */
+  program?: string
 }
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url))
@@ -66,7 +68,7 @@ export async function runPawl(words: string[], url: string, options: WorkerOptio
 
 function pawl(words: string[], url: string, options: WorkerOptions): ChildProcess {
   const { DATABASE_URL: _, ...environment } = process.env
-  return spawn(process.execPath, [`${options.source ?? checkout}/bin/pawl.ts`, ...words], {
+  return spawn(process.execPath, [options.program ?? `${options.source ?? checkout}/bin/pawl.ts`, ...words], {
     env: { ...environment, ...(url === '' ? {} : { DATABASE_URL: url }), ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })

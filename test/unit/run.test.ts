@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { type Command, exitCodes, run, type Terminal, usageError, wordAt } from '../../bin/run.ts'
+import { run } from '../../bin/run.ts'
+import type { Commands, Form, Run } from '../../bin/spec.ts'
+import { exitCodes, type Terminal, usageError } from '../../bin/terminal.ts'
 import { PawlError } from '../../src/errors.ts'
 import { version } from '../../src/version.ts'
 
@@ -17,17 +19,21 @@ afterEach(() => {
   vi.unstubAllEnvs()
 })
 
-function command(work: Command['run'], changes: Partial<Command> = {}): Record<string, Command> {
-  const own = {
-    usage: 'status [--watch]',
+function command(work: Run, changes: Partial<Form> = {}): Commands {
+  const words = [{ name: 'RUN', summary: 'a run' }] as const
+  const form: Form = {
     summary: 'says how it is',
-    example: 'pawl status --watch',
-    quiet: true,
-    options: { watch: { type: 'boolean' }, key: { type: 'string' } },
-    run: work,
+    words: [{ name: 'FIRST', optional: true, many: true, summary: 'whatever' }],
+    options: { watch: { summary: 'again' }, key: { summary: 'a key', value: { name: 'KEY' } } },
+    examples: ['pawl status --watch'],
     ...changes,
-  } as const
-  return { status: own, stop: { ...own, usage: 'stop RUN' }, resume: { ...own, usage: 'resume QUEUE' } }
+  }
+  const own = { group: 'look', summary: 'says how it is', load: async () => work } as const
+  const [stop, resume] = [
+    { summary: 'stops', words, examples: [] },
+    { summary: 'resumes', words, examples: [] },
+  ]
+  return { status: { ...own, forms: [form] }, stop: { ...own, forms: [stop] }, resume: { ...own, forms: [resume] } }
 }
 
 const fine = command(async () => exitCodes.ok)
@@ -41,7 +47,7 @@ const failing = (error: unknown) =>
 test('without a command the overview is shown and the call was wrong; asked for, it is right', async () => {
   expect(await run(fine, [])).toBe(2)
   const overview = printed
-  expect(overview).toContain('pawl status [--watch]  says how it is')
+  expect(overview).toMatch(/^ {2}status {2}says how it is$/m)
   expect(overview).toContain('Exit codes: 0 ok, 1 failed, 2 bad usage or refused, 3 a difference was found, 4 could not verify.')
   for (const word of ['help', '--help', '-h']) {
     printed = ''
@@ -60,7 +66,7 @@ test('an unknown command suggests those that begin alike, and is refused', async
   expect(told).toBe('error: there is no command "stat" (usage)\n  next: did you mean status or stop? "pawl help" lists all\n')
   told = ''
   expect(await run(fine, ['xyz'])).toBe(2)
-  expect(told).toContain('"pawl help" lists them')
+  expect(told).toContain('next: "pawl help" lists all')
   expect(printed).toBe('')
 })
 
@@ -78,10 +84,18 @@ test('--help of a command shows usage, example and options without running it', 
     ['status', '--help'],
     ['status', '-h'],
     ['status', '--watch', '--help'],
+    ['help', 'status'],
   ]) {
     printed = ''
     expect(await run(command(work), words)).toBe(0)
-    for (const part of ['says how it is', 'usage:    pawl status [--watch]', 'example:  pawl status --watch', '--watch, --key …, --json, --help'])
+    for (const part of [
+      'says how it is',
+      'usage\n  pawl status [FIRST …] [--watch] [--key KEY]',
+      'examples\n  pawl status --watch',
+      '--key KEY',
+      '--json',
+      '--help',
+    ])
       expect(printed).toContain(part)
   }
   expect(work).not.toHaveBeenCalled()
@@ -101,7 +115,7 @@ test('an unknown option and an option without its value are refused with the usa
   ]) {
     told = ''
     expect(await run(fine, words), words.join(' ')).toBe(2)
-    expect(told).toMatch(/^error: .+ \(usage\)\n {2}next: usage: pawl status \[--watch\]\n$/)
+    expect(told).toMatch(/^error: .+ \(usage\)\n {2}next: usage: pawl status \[FIRST …\] \[--watch\] \[--key KEY\]\n$/)
   }
 })
 
@@ -112,6 +126,8 @@ const endings: [string, unknown, number][] = [
   ['a constraint', Object.assign(new Error('x'), { code: '23505' }), 2],
   ['bad input', Object.assign(new Error('x'), { code: '22023' }), 2],
   ['a missing right', Object.assign(new Error('x'), { code: '42501' }), 2],
+  ['a wrong password', Object.assign(new Error('x'), { code: '28P01' }), 2],
+  ['a database that is not there', Object.assign(new Error('x'), { code: '3D000' }), 2],
   ['a wrapped refusal', new Error('outer', { cause: Object.assign(new Error('x'), { code: '22023' }) }), 2],
   ['a database out of reach', Object.assign(new Error('x'), { code: 'ECONNREFUSED' }), 1],
   ['a server that shuts down', Object.assign(new Error('x'), { code: '57P01' }), 1],
@@ -189,19 +205,16 @@ test('colours are for terminals only, and NO_COLOR turns them off', async () => 
   expect(colors).toEqual([true, false, false])
 })
 
+test('--json may come first', async () => {
+  const work = vi.fn(async () => 0)
+  expect(await run(command(work), ['--json', 'status', 'one'])).toBe(0)
+  expect(work).toHaveBeenCalledExactlyOnceWith(expect.objectContaining({ json: true }), { json: true }, ['one'])
+})
+
 test('answers go to standard output, talk to standard error', async () => {
   await run(
     command(async terminal => (terminal.out('answer'), terminal.say('talk'), 0)),
     ['status'],
   )
   expect([printed, told]).toEqual(['answer\n', 'talk\n'])
-})
-
-test('a missing word is refused, with what is missing and how to say it', () => {
-  expect(wordAt(['a', 'b'], 1, 'the run', 'why RUN')).toBe('b')
-  for (const words of [[], ['']]) {
-    expect(() => wordAt(words, 0, 'the run', 'why RUN')).toThrow(
-      expect.objectContaining({ code: 'usage', message: 'the run is missing', hint: 'usage: pawl why RUN' }),
-    )
-  }
 })

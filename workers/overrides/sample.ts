@@ -11,7 +11,8 @@ const people = ['ada.lovelace', 'grace.hopper', 'edsger.dijkstra'] as const
  * Loads document 000's host tables with people, categories and recipients, most of them AD-synced and active, once:
  * a database that has categories already is left as it is. True when it loaded them.
  */
-export async function loadOverrideSample({ orm }: Database): Promise<boolean> {
+export async function loadOverrideSample(db: Database): Promise<boolean> {
+  const orm = await db.orm()
   return orm.transaction(async tx => {
     // Two `npm start` at once on one database: the second waits here, and then finds the sample.
     await tx.execute(sql`select pg_advisory_xact_lock(hashtext('pawl.sample'))`)

@@ -1,13 +1,11 @@
 import { type Ending, patiently, type RunContext } from '../../../src/batches.ts'
-import { messageOf, PawlError } from '../../../src/errors.ts'
+import { PawlError } from '../../../src/errors.ts'
 import { watchForStop } from '../../../src/stop.ts'
 import { openStore } from '../../../src/store.ts'
-import { removeAbandoned } from './abandoned.ts'
 import type { BackupContext } from './context.ts'
 import type { Kind, Scope } from './manifest.ts'
-import { dropAbandonedScratch } from './scratch.ts'
-import { takeBackup } from './take.ts'
-import { verifyBackup } from './verify.ts'
+import { takeAndProve } from './prove.ts'
+import { recordBackup, recordOf } from './records.ts'
 
 /** Progress is a row written: not for each of ten thousand tables. */
 const TELL_EVERY_MS = 2_000
@@ -45,19 +43,15 @@ export async function attempt(context: RunContext): Promise<Ending | 'ended'> {
 
 async function takeAndVerify(context: RunContext, { kind, scope, tables }: Request, place: string, signal: AbortSignal): Promise<void> {
   const { db, run, config, log, clock } = context
-  const store = openStore(place, { config })
   const backingUp: BackupContext = { config, log, clock, signal, told: teller(context) }
-  await removeAbandoned(backingUp, store)
-  await dropAbandonedScratch(backingUp)
-  const { stored, identities } = await takeBackup(backingUp, { kind, scope, ...(tables === null ? {} : { tables }) })
-  const record = { manifest: stored.manifest, place, run_id: run.runId }
-  // A backup is there from now on, whatever the verification says.
-  await patiently(context, () => db.query('select pawl.record_backup($1)', [JSON.stringify(record)]))
-  const verification = await verifyBackup(backingUp, store, stored, identities).catch(async (error: unknown) => {
-    if (!signal.aborted) await db.query('select pawl.record_backup($1)', [JSON.stringify({ ...record, verify_error: messageOf(error) })]).catch(() => {})
-    throw error
+  const wanted = { kind, scope, ...(tables === null ? {} : { tables }) }
+  await takeAndProve(backingUp, openStore(place, { config }), wanted, async (stored, found) => {
+    const record = recordOf(stored, place, found, run.runId)
+    // What ends the run waits until the database answers; that its proof failed is told by the run's own error as well.
+    if (found.verify_error !== undefined) await recordBackup(db.query, record)
+    else if (found.verification === undefined) await patiently(context, () => recordBackup(db.query, record))
+    else await patiently(context, () => db.query('select pawl.finish_backup($1, $2, $3)', [run.runId, run.epoch, record]))
   })
-  await patiently(context, () => db.query('select pawl.finish_backup($1, $2, $3)', [run.runId, run.epoch, JSON.stringify({ ...record, verification })]))
 }
 
 /** The run's progress: tables dumped, restored and compared. What can't be written now is written with the next word. */

@@ -4,6 +4,7 @@ import { removeAbandoned } from './abandoned.ts'
 import { listBackups } from './catalog.ts'
 import type { BackupContext } from './context.ts'
 import { pruneBackups } from './prune.ts'
+import { recordRemoved } from './records.ts'
 import { dropAbandonedScratch } from './scratch.ts'
 
 /** The nightly cleanup, on a worker: what it did, as it stands in system_maintenance_log. */
@@ -18,7 +19,7 @@ export async function clean({ config, db, log, clock, signal }: TaskContext): Pr
   const pruned =
     store &&
     (await pruneBackups(context, store, {
-      told: async name => void (await db.query('update pawl.backup_records set deleted_at = now() where backup_id = $1 and deleted_at is null', [name])),
+      told: name => recordRemoved(db.query, name),
     }))
   const broken = store === undefined ? [] : (await listBackups(store)).broken
   for (const { name, reason } of broken) log.warn({ backup: name, reason }, 'a backup in the store is broken')
