@@ -4,6 +4,8 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     include: ['test/crash/**/*.test.ts'],
+    // Those play many faults by a seed: vitest.reliability.config.ts.
+    exclude: ['test/crash/{explorer,faults,faults-check}.test.ts'],
     globalSetup: ['test/support/global.ts'],
     fileParallelism: false,
     testTimeout: 300_000,

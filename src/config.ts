@@ -9,63 +9,75 @@ import {
   emulator,
   flag,
   generations,
+  isLoopback,
+  port,
   postgresUrl,
   recipients,
   storePlace,
+  token,
   wholeNumber,
 } from './config/fields.ts'
 import { PawlError } from './errors.ts'
 
 /** Every variable Pawl reads, with its default. Names without `PAWL_` are those of the source documents. */
-const environment = z.object({
-  BACKUP_COMPRESSION: compression,
-  BACKUP_DIR: z.string().optional(),
-  BACKUP_RETENTION_DAYS: wholeNumber(30, 1),
-  BACKUP_S3_BUCKET: bucket.optional(),
-  BIGQUERY_EMULATOR_HOST: emulator.optional(),
-  DATABASE_URL: postgresUrl.optional(),
-  DATABASE_DIRECT_URL: postgresUrl.optional(),
-  DATABASE_READ_REPLICA_URL: postgresUrl.optional(),
-  DB_CONNECTION_LIMIT: wholeNumber(20, 2),
-  DB_MAX_IDLE_TIME: wholeNumber(30_000),
-  DB_MAX_LIFE_TIME: wholeNumber(1_800_000),
-  DB_QUERY_TIMEOUT: wholeNumber(20_000),
-  DB_SSL_REJECT_UNAUTHORIZED: flag(true),
-  GOOGLE_CLOUD_PROJECT: z.string().optional(),
-  NODE_ENV: z.string().optional(),
-  KUBERNETES_SERVICE_HOST: z.string().optional(),
-  PAWL_ARCHIVE_STORE: storePlace.optional(),
-  PAWL_BACKUP_CLEANUP: cron('0 4 * * *'),
-  PAWL_BACKUP_DAILY: cron('0 2 * * *'),
-  PAWL_BACKUP_HOURS: wholeNumber(6, 1, 24),
-  PAWL_BACKUP_IDENTITY: z.string().optional(),
-  PAWL_BACKUP_KEEP: generations,
-  PAWL_BACKUP_RECIPIENTS: recipients,
-  // What can't be read back at once can't be verified.
-  PAWL_BACKUP_STORAGE_CLASS: z
-    .string()
-    .regex(/^(?!GLACIER$|DEEP_ARCHIVE$)[A-Z_]+$/, 'must be a storage class that can be read at once, such as STANDARD_IA')
-    .optional(),
-  PAWL_BACKUP_WEEKLY: cron('0 3 * * 0'),
-  PAWL_CONCURRENCY: wholeNumber(4, 1),
-  PAWL_DATA_DIR: z.string().optional(),
-  PAWL_DRAIN_SECONDS: wholeNumber(50, 1, DAY_SECONDS),
-  PAWL_HTTP_HOST: z.string().default('0.0.0.0'),
-  PAWL_HTTP_PORT: wholeNumber(9465, 0, 65_535),
-  PAWL_LANES: wholeNumber(2, 1, 16),
-  PAWL_LEASE_SECONDS: wholeNumber(10, 2, DAY_SECONDS),
-  PAWL_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
-  PAWL_MIGRATIONS_DIR: z.string().optional(),
-  PAWL_PG_BIN: z.string().optional(),
-  PAWL_REPLICA_WAIT_MS: wholeNumber(5_000),
-  PAWL_REPORT_STORE: storePlace.optional(),
-  PAWL_REPORT_URL: z.url({ protocol: /^https?$/, error: 'must be an http or https URL' }).optional(),
-  PAWL_S3_PATH_STYLE: flag(false),
-  PAWL_SCRATCH_URL: postgresUrl.optional(),
-  PAWL_SLICE_MS: wholeNumber(50, 0, 1000),
-  PAWL_TURN_SECONDS: wholeNumber(23 * 3600, 1, DAY_SECONDS),
-  PAWL_WORKER_NAME: z.string().optional(),
-})
+const environment = z
+  .object({
+    BACKUP_COMPRESSION: compression,
+    BACKUP_DIR: z.string().optional(),
+    BACKUP_RETENTION_DAYS: wholeNumber(30, 1),
+    BACKUP_S3_BUCKET: bucket.optional(),
+    BIGQUERY_EMULATOR_HOST: emulator.optional(),
+    DATABASE_URL: postgresUrl.optional(),
+    DATABASE_DIRECT_URL: postgresUrl.optional(),
+    DATABASE_READ_REPLICA_URL: postgresUrl.optional(),
+    DB_CONNECTION_LIMIT: wholeNumber(20, 2),
+    DB_MAX_IDLE_TIME: wholeNumber(30_000),
+    DB_MAX_LIFE_TIME: wholeNumber(1_800_000),
+    DB_QUERY_TIMEOUT: wholeNumber(20_000),
+    DB_SSL_REJECT_UNAUTHORIZED: flag(true),
+    GOOGLE_CLOUD_PROJECT: z.string().optional(),
+    NODE_ENV: z.string().optional(),
+    KUBERNETES_SERVICE_HOST: z.string().optional(),
+    PAWL_ARCHIVE_STORE: storePlace.optional(),
+    PAWL_BACKUP_CLEANUP: cron('0 4 * * *'),
+    PAWL_BACKUP_DAILY: cron('0 2 * * *'),
+    PAWL_BACKUP_HOURS: wholeNumber(6, 1, 24),
+    PAWL_BACKUP_IDENTITY: z.string().optional(),
+    PAWL_BACKUP_KEEP: generations,
+    PAWL_BACKUP_RECIPIENTS: recipients,
+    // What can't be read back at once can't be verified.
+    PAWL_BACKUP_STORAGE_CLASS: z
+      .string()
+      .regex(/^(?!GLACIER$|DEEP_ARCHIVE$)[A-Z_]+$/, 'must be a storage class that can be read at once, such as STANDARD_IA')
+      .optional(),
+    PAWL_BACKUP_WEEKLY: cron('0 3 * * 0'),
+    PAWL_CONCURRENCY: wholeNumber(4, 1),
+    PAWL_DATA_DIR: z.string().optional(),
+    PAWL_DRAIN_SECONDS: wholeNumber(50, 1, DAY_SECONDS),
+    PAWL_HTTP_HOST: z.string().default('0.0.0.0'),
+    PAWL_HTTP_PORT: wholeNumber(9465, 0, 65_535),
+    PAWL_LANES: wholeNumber(2, 1, 16),
+    PAWL_LEASE_SECONDS: wholeNumber(10, 2, DAY_SECONDS),
+    PAWL_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
+    PAWL_MIGRATIONS_DIR: z.string().optional(),
+    PAWL_PAGES_HOST: z.string().trim().default('127.0.0.1'),
+    PAWL_PAGES_PORT: port.optional(),
+    PAWL_PAGES_TOKEN: token.optional(),
+    PAWL_PG_BIN: z.string().optional(),
+    PAWL_REPLICA_WAIT_MS: wholeNumber(5_000),
+    PAWL_REPORT_STORE: storePlace.optional(),
+    PAWL_REPORT_URL: z.url({ protocol: /^https?$/, error: 'must be an http or https URL' }).optional(),
+    PAWL_S3_PATH_STYLE: flag(false),
+    PAWL_SCRATCH_URL: postgresUrl.optional(),
+    PAWL_SLICE_MS: wholeNumber(50, 0, 1000),
+    PAWL_TURN_SECONDS: wholeNumber(23 * 3600, 1, DAY_SECONDS),
+    PAWL_WORKER_NAME: z.string().optional(),
+  })
+  .superRefine((given, context) => {
+    if (given.PAWL_PAGES_TOKEN !== undefined || isLoopback(given.PAWL_PAGES_HOST)) return
+    const message = `is needed where others can reach PAWL_PAGES_HOST=${given.PAWL_PAGES_HOST}: make one with "openssl rand -hex 24"`
+    context.addIssue({ code: 'custom', path: ['PAWL_PAGES_TOKEN'], message })
+  })
 
 /** Their names; `PAWL_SOURCE_<NAME>` comes beside them. */
 export const variableNames: readonly string[] = Object.keys(environment.shape)
@@ -140,6 +152,8 @@ export type Config = Readonly<{
   turnMs: number
   httpHost: string
   httpPort: number
+  /** The read-only pages (docs/pages.md). Without a port no worker serves them; without a token only this machine reaches them. */
+  pages: Readonly<{ host: string; port: number | undefined; token: string | undefined }>
   logLevel: string
   workerName: string | undefined
   noColor: boolean
@@ -199,10 +213,16 @@ export function readConfig(env: Record<string, string | undefined> = process.env
     turnMs: e.PAWL_TURN_SECONDS * 1000,
     httpHost: e.PAWL_HTTP_HOST,
     httpPort: e.PAWL_HTTP_PORT,
+    pages: Object.freeze({ host: e.PAWL_PAGES_HOST, port: e.PAWL_PAGES_PORT, token: e.PAWL_PAGES_TOKEN }),
     logLevel: e.PAWL_LOG_LEVEL,
     workerName: e.PAWL_WORKER_NAME,
     noColor: env.NO_COLOR !== undefined && env.NO_COLOR !== '',
   })
+}
+
+/** pg-boss's dashboard asks the environment whether it may change anything: where we show it, it may not. */
+export function forbidDashboardActions(): void {
+  process.env.PGBOSS_DASHBOARD_READ_ONLY = '1'
 }
 
 /** Secrets stay in the environment: the tables of the database name a source, never its password. */

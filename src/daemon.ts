@@ -83,6 +83,10 @@ async function openDaemon({ config, log, workers, loops = [], clock = systemCloc
     },
   })
   opened.push(() => health.close())
+  // Imported by those only who serve them: an idle worker is not to hold what nobody looks at.
+  const pagesPort = config.pages.port
+  const pages = pagesPort === undefined ? undefined : await (await import('./pages/server.ts')).servePages({ config, port: pagesPort, db, log, clock })
+  opened.push(async () => pages?.close())
   const presence = await startPresence({
     config,
     log,
@@ -121,6 +125,7 @@ async function openDaemon({ config, log, workers, loops = [], clock = systemCloc
         await stopQuietly(boss, log)
         await presence.stop()
         await health.close()
+        await pages?.close()
         await closeQuietly(db, log)
         log.info({ reason, left_behind: held.size }, 'worker drained')
       })()

@@ -10,9 +10,14 @@ const TIMER_MS_MAX = 2_147_483_647
 /** The longest that anything measured in seconds may last. */
 export const DAY_SECONDS = 86_400
 
+const digits = (least: number, most: number) =>
+  z.string().trim().regex(/^\d+$/, 'must be a whole number').transform(Number).pipe(z.number().min(least).max(most))
+
 /** Digits alone, between `least` and `most`. */
-export const wholeNumber = (fallback: number, least = 0, most = TIMER_MS_MAX) =>
-  z.string().trim().regex(/^\d+$/, 'must be a whole number').transform(Number).pipe(z.number().min(least).max(most)).default(fallback)
+export const wholeNumber = (fallback: number, least = 0, most = TIMER_MS_MAX) => digits(least, most).default(fallback)
+
+/** Where something listens; 0: any free port. */
+export const port = digits(0, 65_535)
 
 /** Yes or no, in four words each. */
 export const flag = (fallback: boolean) =>
@@ -75,3 +80,9 @@ export const cron = (fallback: string) =>
     .regex(/^(off|\S+( +\S+){4})$/, 'must be a cron line of five fields in UTC, or off')
     .default(fallback)
     .transform(text => (text === 'off' ? undefined : text))
+
+/** Whether only this machine can reach what listens there. */
+export const isLoopback = (host: string) => /^(localhost|127(\.\d{1,3}){3}|\[?::1\]?)$/i.test(host)
+
+/** A secret that nobody guesses; in one word, so that it fits into a header. */
+export const token = z.string().regex(/^[\x21-\x7e]{16,}$/, 'must have 16 characters at least, and none that is a space or not ASCII')

@@ -56,6 +56,7 @@ test('an empty environment gives every default, and nothing of this process leak
     googleProject: undefined,
     httpHost: '0.0.0.0',
     httpPort: 9465,
+    pages: { host: '127.0.0.1', port: undefined, token: undefined },
     logLevel: 'info',
     workerName: undefined,
     noColor: false,
