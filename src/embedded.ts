@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { systemClock } from './clock.ts'
 import { binariesFor, databaseIdentity, giveTo, type Identity, reaches } from './embedded/binaries.ts'
@@ -12,6 +12,7 @@ import { freePort, isFree } from './embedded/ports.ts'
 import { dropForeignPid, isClosing, isUsed, launch, postmaster, register } from './embedded/postmaster.ts'
 import { PawlError } from './errors.ts'
 import type { Log } from './log.ts'
+import { isOnlyOurs } from './private.ts'
 
 /** A PostgreSQL 18 of our own, for development and tests: it needs nothing but npm, and dies with the last process that uses it. */
 export type EmbeddedServer = {
@@ -115,6 +116,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedS
 export async function runningEmbedded(dataDir?: string): Promise<string | undefined> {
   const identity = databaseIdentity()
   for (const root of candidates(dataDir, identity)) {
+    if (isForeign(root, identity)) continue
     const place = placeIn(root, identity)
     if (existsSync(place.secret) && postmaster(place)?.ready === true) return urlOf(place)
   }
@@ -130,9 +132,16 @@ function candidates(dataDir: string | undefined, identity: Identity): string[] {
   return [join(project, '.pawl', `postgres-${owner}`), join(tmpdir(), `pawl-${key}-${owner}`)]
 }
 
+/** Whether it lies where anyone may write, and another user made it: to give it to the database's user, or to trust what it says, is what he waits for. */
+function isForeign(root: string, identity: Identity): boolean {
+  if (dirname(root) !== tmpdir() || !existsSync(root)) return false
+  return !isOnlyOurs(root) && !(identity !== undefined && isOnlyOurs(root, identity.uid))
+}
+
 function prepare(options: EmbeddedOptions, identity: Identity): Place {
   const wanted = options.ephemeral === true ? [mkdtempSync(join(tmpdir(), 'pawl-ephemeral-'))] : candidates(options.dataDir, identity)
   for (const root of wanted) {
+    if (isForeign(root, identity)) continue
     try {
       mkdirSync(root, { recursive: true, mode: 0o755 })
     } catch (error) {

@@ -15,7 +15,8 @@ export type Probes = {
 /** Serves /livez, /readyz and /metrics; 503 with the same JSON when a check is not ok. Port 0 takes any free one. */
 export async function serveHealth(options: { host: string; port: number; probes: Probes; log: Log }): Promise<{ port: number; close(): Promise<void> }> {
   const { probes, log } = options
-  const server = createServer(async (request, response) => {
+  // Who sends a request a byte at a time is let go: Node's own patience is a minute for the headers and five for the rest.
+  const server = createServer({ headersTimeout: 5_000, requestTimeout: 5_000, connectionsCheckingInterval: 1_000 }, async (request, response) => {
     const answer = (status: number, type: string, text: string) => {
       response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' }).end(text)
     }

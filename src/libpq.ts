@@ -31,6 +31,14 @@ export function isDatabaseUrl(url: string): boolean {
   return URL.canParse(withHost(url))
 }
 
+/**
+ * The URL for `pg`, which reads of TLS what stands in it before any option beside it. Each of these modes means verify-full to it, and some a
+ * warning; where DB_SSL_REJECT_UNAUTHORIZED is false, the mode has to say so. A program of libpq knows no such mode: it gets the URL as it is.
+ */
+export function clientUrl(url: string, rejectUnauthorized: boolean): string {
+  return url.replace(/([?&]sslmode=)(?:prefer|require|verify-ca|verify-full)(?=&|$)/, rejectUnauthorized ? '$1verify-full' : '$1no-verify')
+}
+
 /** The same server and login, another database. */
 export function databaseUrl(url: string, name: string): string {
   const changed = new URL(withHost(url))

@@ -43,6 +43,8 @@ export type HandlerOptions = {
 /** A job as it comes: anyone may have enqueued it, so its run id may be anything. */
 export type IncomingJob = Omit<Delivery, 'runId'> & { runId: unknown; waitedMs?: number }
 
+/** The longest of ours name a table and its schema. */
+const RUN_ID_MAX = 300
 /** A run that another worker still holds is asked for again after this long. */
 const HELD_RETRY_MS = 5_000
 
@@ -54,8 +56,10 @@ export function handle(worker: Worker, options: HandlerOptions): (job: IncomingJ
   const { db, clock, metrics, held } = options
   return async (job, expired) => {
     const { runId, waitedMs } = job
-    const log = options.log.child({ queue: worker.queue, run_id: runId, job_id: job.jobId })
-    if (typeof runId !== 'string') {
+    const isNamed = typeof runId === 'string' && runId.length <= RUN_ID_MAX
+    // Anyone may have enqueued it: what is no run id may be a secret or a megabyte, and does not belong in a log.
+    const log = options.log.child({ queue: worker.queue, ...(isNamed ? { run_id: runId } : {}), job_id: job.jobId })
+    if (!isNamed) {
       log.error('job names no run')
       return {
         status: 'deadletter',

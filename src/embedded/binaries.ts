@@ -4,6 +4,7 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { PawlError } from '../errors.ts'
+import { isOnlyOurs } from '../private.ts'
 
 /** Who PostgreSQL runs as; undefined means: as we do. It refuses to run as root. */
 export type Identity = { uid: number; gid: number; name: string } | undefined
@@ -41,6 +42,12 @@ export function binariesFor(identity: Identity): string {
       // Another process was faster; its copy is as good.
       if (!existsSync(copy)) throw error
     }
+  }
+  // Somebody else's program of that name would be run with the rights of whoever starts this.
+  if (!isOnlyOurs(copy)) {
+    throw new PawlError('embedded.foreign', `${copy} was made by somebody else, and what lies there is not run`, {
+      hint: 'remove it, or set TMPDIR to a directory of your own',
+    })
   }
   if (!runs(copy, identity)) {
     throw new PawlError('embedded.broken', `the embedded PostgreSQL in ${copy} does not start on this machine`, {

@@ -16,8 +16,9 @@ export const fireTimer: Task = {
       throw new PawlError('timer.unnamed', 'a job on campaigns.fire must name its timer: {"timer_id": "…"}', { hint: 'use pawl.schedule_timer' })
     }
     if (error !== undefined) {
-      await db.query('select pawl.retry($1)', [timer])
-      return { timer: 'redriven' }
+      // Only what failed: who may enqueue a job is not to bring back a timer that an operator cancelled.
+      const failed = await db.query(`select pawl.retry($1) from public.campaign_timers where id = $1::text::uuid and status = 'FAILED'`, [timer])
+      return { timer: failed.length > 0 ? 'redriven' : 'not failed' }
     }
     const handled = await claimHandled({ db, log, clock, lease, handlers, patienceMs: HANDLER_PATIENCE_MS, signal }, 1, timer)
     if (handled.length > 0) {

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
@@ -6,6 +6,7 @@ import { runInNewContext } from 'node:vm'
 import type { DuckDBBlobVector, DuckDBConnection } from '@duckdb/node-api'
 import { messageOf, PawlError } from '../../../../src/errors.ts'
 import { literal } from '../../../../src/names.ts'
+import { isOnlyOurs } from '../../../../src/private.ts'
 
 /** Some rows as one value, and how many they are. */
 export type Block = { rows: number; bytes: Uint8Array | undefined }
@@ -135,8 +136,10 @@ let folders = 0
 
 /** Made for this process; what killed processes left behind goes first. */
 function createFolder(): string {
-  const root = join(tmpdir(), `pawl-duckdb-${process.getuid?.() ?? 'me'}`)
-  mkdirSync(root, { recursive: true, mode: 0o700 })
+  const known = join(tmpdir(), `pawl-duckdb-${process.getuid?.() ?? 'me'}`)
+  mkdirSync(known, { recursive: true, mode: 0o700 })
+  // Whoever made it before us would read what is refreshed.
+  const root = isOnlyOurs(known) ? known : mkdtempSync(join(tmpdir(), 'pawl-duckdb-'))
   for (const name of readdirSync(root)) {
     if (!isAlive(Number.parseInt(name, 10))) rmSync(join(root, name), { recursive: true, force: true })
   }
