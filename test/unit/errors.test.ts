@@ -92,6 +92,17 @@ for (const message of lostConnections) {
   })
 }
 
+for (const [code, message] of [
+  ['42804', 'function return row and query-specified return row do not match'],
+  ['0A000', 'cached plan must not change result type'],
+] as const) {
+  test(`"${message}" is a migration under way, and ${code} alone is a bug`, () => {
+    expect(classify(Object.assign(new Error(message), { code }))).toBe('transient')
+    expect(classify(byDrizzle(Object.assign(new Error(message), { code })))).toBe('transient')
+    expect(classify(coded(code))).toBe('bug')
+  })
+}
+
 test('an error of our own says itself whether it may be tried again, whatever lies beneath it', () => {
   expect(classify(new PawlError('a.b', 'no'))).toBe('refused')
   expect(classify(new PawlError('a.b', 'later', { retryable: true }))).toBe('transient')
