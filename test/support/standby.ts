@@ -1,4 +1,5 @@
-import { spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -52,8 +53,10 @@ async function copyData(primary: EmbeddedServer, data: string): Promise<void> {
   const session = await connectDirect(readConfig({ DATABASE_URL: primary.url }), 'base backup')
   try {
     await session.query(`select pg_backup_start('standby', true)`)
-    const copied = spawnSync('cp', ['-a', primary.dataDir, data], { encoding: 'utf8' })
-    if (!existsSync(join(data, 'PG_VERSION'))) throw new Error(`could not copy ${primary.dataDir}: ${copied.stderr}`)
+    // Beside this process's other work: it may be the network of somebody's workers. Files that the server removes meanwhile are no matter.
+    const copying = spawn('cp', ['-a', primary.dataDir, data], { stdio: 'ignore' })
+    await once(copying, 'close')
+    if (!existsSync(join(data, 'PG_VERSION'))) throw new Error(`could not copy ${primary.dataDir}: cp ended with ${copying.exitCode}`)
     const [label] = await session.query<{ labelfile: string }>('select labelfile from pg_backup_stop(false)')
     writeFileSync(join(data, 'backup_label'), label?.labelfile ?? '')
   } finally {

@@ -211,3 +211,25 @@ test('stop ends its sleep, and is over only when every turn under way has ended,
   await stopping
   expect(turns).toHaveLength(3)
 })
+
+test('stop is not over while a turn beside the main one is still at work, though the main one has ended', async () => {
+  const { clock, advance, settle } = handClock()
+  const [first, second] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const { turns, wheel: turning } = turnWheel(async turn => {
+    await [first, second][turn - 1]?.promise
+    return {}
+  }, clock)
+  await settle()
+  await advance(6)
+  expect(turns).toEqual([0, 6])
+  first.resolve()
+  await settle()
+  let stopped = false
+  const stopping = turning.stop().then(() => {
+    stopped = true
+  })
+  await advance(60_000)
+  expect(stopped).toBe(false)
+  second.resolve()
+  await stopping
+})

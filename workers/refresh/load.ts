@@ -1,6 +1,7 @@
 import { type Ending, patiently, type RunContext } from '../../src/batches.ts'
 import type { Worker } from '../../src/worker.ts'
 import { settleDrift } from './drift.ts'
+import { StagedRowsLost } from './judge.ts'
 import { publishGroup, publishOne } from './publish.ts'
 import { beginWindow, isWhole, restart, save, stage } from './stage.ts'
 import { describeQuery } from './staging.ts'
@@ -30,22 +31,35 @@ export const loadTable: Worker = {
   },
 }
 
+/** How often rows are read again that a crash of the server took between the last look at them and their publishing. */
+const LOSSES_MAX = 3
+
 async function refresh(context: RunContext, step: Prepared, grouped: boolean, lanes: number): Promise<Ending | 'parked' | 'ended'> {
-  const { settings } = step
-  // A query of a group may read what the group is about to publish: it is run where that stands, in the publishing transaction.
-  if (grouped && settings.source === 'sql') await settleLate(context, step, settings.query)
-  else {
-    const ending = await loaded(context, step, lanes)
+  for (let losses = 0; ; losses += 1) {
+    const ending = await ready(context, step, grouped, lanes, step.loaded || losses > 0)
     if (ending !== 'finished') return ending
+    const stop = await stopReason(context)
+    if (stop !== null) return stop
+    try {
+      return await (grouped ? publishGroup(context, step) : publishOne(context, step))
+    } catch (error) {
+      if (!(error instanceof StagedRowsLost) || error.step.run_id !== step.run_id || losses === LOSSES_MAX) throw error
+      context.log.warn({ table: step.name }, 'staged rows were lost before they were published, reading again')
+    }
   }
-  const stop = await stopReason(context)
-  if (stop !== null) return stop
-  return grouped ? publishGroup(context, step) : publishOne(context, step)
+}
+
+async function ready(context: RunContext, step: Prepared, grouped: boolean, lanes: number, wasLoaded: boolean): Promise<Ending> {
+  const { settings } = step
+  if (!grouped || settings.source !== 'sql') return loaded(context, step, lanes, wasLoaded)
+  // A query of a group may read what the group is about to publish: it is run where that stands, in the publishing transaction.
+  await settleLate(context, step, settings.query)
+  return 'finished'
 }
 
 /** Its rows are staged: by an attempt before this one, where they still are there, or now. */
-async function loaded(context: RunContext, step: Prepared, lanes: number): Promise<Ending> {
-  if (step.loaded) {
+async function loaded(context: RunContext, step: Prepared, lanes: number, wasLoaded: boolean): Promise<Ending> {
+  if (wasLoaded) {
     if (await isWhole(context, step)) return 'finished'
     await restart(context, step)
   }

@@ -21,7 +21,7 @@ const LOOKS_MAX = 3
 export async function publishOne(context: RunContext, step: Prepared): Promise<'ended'> {
   const { db, run } = context
   for (let look = 1; ; look += 1) {
-    const judged = await patiently(context, () => db.transact(query => judge(query, context, step), { timeoutMs: LONG_MS }))
+    const judged = await patiently(context, () => db.transact(query => judgeOwn(query, context, step), { timeoutMs: LONG_MS }))
     try {
       await patiently(context, () => db.transact(query => publish(query, [judged], run), { timeoutMs: LONG_MS }))
     } catch (error) {
@@ -32,6 +32,17 @@ export async function publishOne(context: RunContext, step: Prepared): Promise<'
     await leave(context, judged)
     return 'ended'
   }
+}
+
+/**
+ * Judges, and asks at the end whether the run is still ours. Whoever has taken it over makes a difference table of the same name, and may be waiting
+ * for us at this moment: were ours committed, he would find the name taken (23505), and the run would fail for it. Last, and not first: nobody who
+ * wants to cancel or open the run should wait for a comparison that takes minutes.
+ */
+async function judgeOwn(query: Query, context: RunContext, step: Prepared): Promise<Judged> {
+  const judged = await judge(query, context, step)
+  await query('select pawl.hold_run($1, $2)', [context.run.runId, context.run.epoch])
+  return judged
 }
 
 /** Publishes every table of the group in one transaction, once the last has its rows ready; lies down until then. */
@@ -116,7 +127,7 @@ async function apply(query: Query, { step, staging, comparison, counts, first }:
 /** Ends the runs of what was applied, ours under its fence; the others of a group are parked, and nobody's. */
 async function endRuns(query: Query, judged: readonly Judged[], run: RunContext['run']): Promise<void> {
   for (const { step, counts, warnings } of judged) {
-    const facts = { ...counts, memory_mb: Math.round(process.memoryUsage.rss() / 1e4) / 100, metadata: step.saved.facts ?? {} }
+    const facts = { ...counts, audit_id: step.audit_id, memory_mb: Math.round(process.memoryUsage.rss() / 1e4) / 100, metadata: step.saved.facts ?? {} }
     await query('select pawl.finish_refresh($1, $2, $3, $4)', [step.run_id, step.run_id === run.runId ? run.epoch : null, JSON.stringify(facts), warnings])
   }
 }
