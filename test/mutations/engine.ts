@@ -168,7 +168,7 @@ export const engine: readonly Mutant[] = [
     name: 'bad input is tried again',
     why: 'what can never work is tried four times, over half an hour',
     changes: within('src/worker.ts', ["failRun(db.query, run, messageOf(error), verdict === 'bug')", 'failRun(db.query, run, messageOf(error), true)']),
-    tests: FENCE,
+    tests: ['test/integration/report-lifecycle.test.ts'],
   },
   {
     name: 'a passing error spends an attempt',
