@@ -31,7 +31,7 @@ afterAll(() => db.drop())
 /** What psql prints for these lines, typed after the file was loaded. */
 async function type(...lines: string[]): Promise<string> {
   const child = run(psql, ['-X', '-A', '-t', '-v', 'ON_ERROR_STOP=1', db.url], { timeout: 30_000 })
-  child.child.stdin?.end([`\\i ${psqlrc}`, ...lines, ''].join('\n'))
+  child.child.stdin?.end([`\\i '${psqlrc}'`, ...lines, ''].join('\n'))
   return (await child).stdout
 }
 
