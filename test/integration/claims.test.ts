@@ -57,6 +57,20 @@ test('a job that notifies nobody is taken all the same: inserted by hand, due la
   await until('both are done, one of them in its second attempt', () => performed === 3, 30_000)
 })
 
+test('a passing error of a task costs its job no retry', async () => {
+  let performed = 0
+  await claiming('claims.passing', async () => {
+    performed += 1
+    if (performed < 3) throw Object.assign(new Error('deadlock detected'), { code: '40P01' })
+  })
+  await insertSilently('claims.passing', '0 s')
+  const [job] = await until('it is done', async () => {
+    const done = await db.query(`select retry_count from pgboss.job where name = 'claims.passing' and state = 'completed'`)
+    return done.length > 0 ? done : undefined
+  })
+  expect([performed, job]).toEqual([3, { retry_count: 0 }])
+})
+
 test('claimable counts what is ready no further than asked, leaves out what is not due, and says which queue is paused', async () => {
   await db.query(`select pgboss.create_queue('claims.counted', '{"policy": "standard"}')`)
   for (let job = 0; job < 6; job += 1) await insertSilently('claims.counted', '0 s')
