@@ -1077,6 +1077,7 @@ declare
   alive bigint;
   draining text;
   in_work text;
+  hindrance text;
 begin
   select r.*, c.waits_for, c.failures_max, c.cancel_requested_at, c.cancel_requested_by, c.owner, c.last_owner, c.crashes, c.opened_at, c.opened_done, k.queue, k.quiet_time
   into run
@@ -1117,12 +1118,18 @@ begin
       return format('Running; its worker %s is draining and hands it over at its next batch edge.', run.worker);
     elsif exists (select from pawl.paused_queues p where p.queue = run.queue) then
       return format('Running on worker %s until its next batch edge, as queue %s was paused; select pawl.resume(%L) lets it go on.', run.worker, run.queue, run.queue);
-    elsif pawl.blocked_by(run.run_id) is not null then
-      return format('Running on worker %s, but its batch waits for a lock that is held by %s.', run.worker, pawl.blocked_by(run.run_id));
-    elsif pawl.backfill_throttle(run.run_id) is not null then
+    end if;
+    -- Asked once each: at a second look the lock may be free, and the sentence would end in nothing.
+    hindrance := pawl.blocked_by(run.run_id);
+    if hindrance is not null then
+      return format('Running on worker %s, but its batch waits for a lock that is held by %s.', run.worker, hindrance);
+    end if;
+    hindrance := pawl.backfill_throttle(run.run_id);
+    if hindrance is not null then
       return format('Running on worker %s, %s of about %s rows done, but it holds back: %s. It goes on by itself when that is over.',
-        run.worker, run.done, coalesce(run.total::text, '?'), pawl.backfill_throttle(run.run_id));
-    elsif run.updated_at < clock_timestamp() - run.quiet_time then
+        run.worker, run.done, coalesce(run.total::text, '?'), hindrance);
+    end if;
+    if run.updated_at < clock_timestamp() - run.quiet_time then
       return format('Worker %s holds it, but no batch has committed since %s; look for locks: select * from pg_stat_activity where wait_event_type = ''Lock''.', run.worker, run.updated_at);
     end if;
     return format('Running on worker %s: %s of %s rows, %s rows/s, done %s, begun %s; nothing to do.', run.worker, run.done, coalesce(run.total::text, '?'), run.rows_per_second,

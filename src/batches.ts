@@ -76,20 +76,24 @@ export async function inBatches(context: RunContext, batch: (lane: number) => Pr
   return seen.ending
 }
 
-/** Runs `work` until it succeeds or fails for a reason of its own; transient failures are waited out with backoff, until drained. */
-export async function patiently<Result>(context: Pick<RunContext, 'log' | 'clock' | 'drain'>, work: () => Promise<Result>): Promise<Result> {
+/** Runs `work` until it succeeds or fails for a reason of its own; transient failures are waited out with backoff, until drained or tried `attemptsMax` times. */
+export async function patiently<Result>(
+  context: Pick<RunContext, 'log' | 'clock' | 'drain'>,
+  work: () => Promise<Result>,
+  attemptsMax = Number.POSITIVE_INFINITY,
+): Promise<Result> {
   let conflicts = 0
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await work()
     } catch (error) {
-      if (classify(error) !== 'transient' || context.drain.aborted) throw error
+      if (classify(error) !== 'transient' || context.drain.aborted || attempt >= attemptsMax) throw error
       // In a row: a connection that was lost in between says nothing about the rows.
       conflicts = isConflict(error) ? conflicts + 1 : 0
       // Without the code that makes it a passing one: this one does not pass.
       if (conflicts >= CONFLICTS_MAX) throw new Error(`${conflicts} conflicts in a row, the last: ${messageOf(error)}`)
       const waitMs = conflicts > 0 ? backoffMs(conflicts, 10, 500) : backoffMs(attempt, 50, 2_000)
-      context.log.warn({ err: error, attempt, wait_ms: waitMs, reason: messageOf(error) }, 'batch met a passing error, trying again')
+      context.log.warn({ err: error, attempt, wait_ms: waitMs, reason: messageOf(error) }, 'met a passing error, trying again')
       await context.clock.sleep(waitMs, context.drain)
     }
   }

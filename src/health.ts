@@ -1,4 +1,5 @@
-import { createServer, type Server } from 'node:http'
+import { createServer } from 'node:http'
+import { listening } from './listen.ts'
 import type { Log } from './log.ts'
 
 /** One named check of a probe. */
@@ -38,24 +39,5 @@ export async function serveHealth(options: { host: string; port: number; probes:
       if (!response.headersSent) answer(500, 'text/plain', 'see the log\n')
     }
   })
-  await listen(server, options.host, options.port)
-  const address = server.address()
-  return {
-    port: typeof address === 'object' && address !== null ? address.port : options.port,
-    close: () =>
-      new Promise(resolve => {
-        server.close(() => resolve())
-        server.closeAllConnections()
-      }),
-  }
-}
-
-function listen(server: Server, host: string, port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(port, host, () => {
-      server.off('error', reject)
-      resolve()
-    })
-  })
+  return listening(server, options.host, options.port)
 }

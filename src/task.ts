@@ -1,5 +1,5 @@
+import { patiently } from './batches.ts'
 import { classify, messageOf, PawlError } from './errors.ts'
-import { backoffMs } from './retry.ts'
 import type { HandlerOptions, Settlement } from './worker.ts'
 
 /** The work of a queue whose jobs are complete in themselves: no run, no checkpoint; pg-boss retries them and keeps the dead ones. */
@@ -11,20 +11,8 @@ export type Task = {
 
 export type TaskContext = Pick<HandlerOptions, 'config' | 'db' | 'log' | 'clock' | 'lease'> & { signal: AbortSignal }
 
-/** What passes by itself (a deadlock with a migration, a restart) is tried again here a few times, before it costs the job one of its retries. */
-const PASSING_MAX = 4
-
-async function patiently(task: Task, data: Record<string, unknown>, context: TaskContext): Promise<Record<string, unknown>> {
-  for (let failures = 1; ; failures += 1) {
-    try {
-      return await task.perform(data, context)
-    } catch (error) {
-      if (classify(error) !== 'transient' || failures > PASSING_MAX || context.signal.aborted) throw error
-      context.log.warn({ err: error, failures }, 'task met a passing error and is tried again')
-      await context.clock.sleep(backoffMs(failures, 100, 2_000), context.signal)
-    }
-  }
-}
+/** What passes by itself (a deadlock with a migration, a restart) is tried again here, before it costs the job one of its retries. */
+const ATTEMPTS_MAX = 5
 
 /** Binds a task to its queue: one verdict on how it ended becomes done, retry with backoff, or dead letter. */
 export function performing(task: Task, options: HandlerOptions): (data: unknown, jobId: string, expired: AbortSignal) => Promise<Settlement> {
@@ -34,7 +22,8 @@ export function performing(task: Task, options: HandlerOptions): (data: unknown,
     try {
       if (typeof data !== 'object' || data === null) throw new PawlError('task.data', 'the data of a job must be a JSON object')
       const signal = AbortSignal.any([options.drain, expired])
-      const output = await patiently(task, data as Record<string, unknown>, { ...options, log, signal })
+      const perform = () => task.perform(data as Record<string, unknown>, { ...options, log, signal })
+      const output = await patiently({ log, clock: options.clock, drain: signal }, perform, ATTEMPTS_MAX)
       log.debug({ ...output, duration_ms: Math.round(options.clock.elapsed() - begun) }, 'task done')
       return { status: 'completed', output: { outcome: 'completed', ...output } }
     } catch (error) {

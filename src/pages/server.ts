@@ -1,8 +1,9 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Clock } from '../clock.ts'
 import type { Config } from '../config.ts'
 import type { Database } from '../database.ts'
 import { codeOf, messageOf, PawlError } from '../errors.ts'
+import { listening } from '../listen.ts'
 import type { Log } from '../log.ts'
 import { type Access, isOwnForm, openAccess } from './access.ts'
 import { openDashboard, QUEUES_PATH } from './dashboard.ts'
@@ -63,18 +64,15 @@ export async function servePages(options: { config: Config; port: number; db: Da
     if (path === QUEUES_PATH || path === `${QUEUES_PATH}.data` || path.startsWith(`${QUEUES_PATH}/`)) return dashboard.answer(request, response)
     send(response, 404, notice('There is no such page', html`<p><a href="/">Runs, tables, timers, backups, health</a></p>`, { leave }))
   }
-  await listen(server, host, options.port)
-  const address = server.address()
-  const port = typeof address === 'object' && address !== null ? address.port : options.port
+  const { port, close } = await listening(server, host.replace(/^\[|\]$/g, ''), options.port).catch((error: unknown) => {
+    throw unlistenable(error, host, options.port)
+  })
   log.info({ host, pages_port: port }, 'pages ready')
   return {
     port,
     url: `http://${host.includes(':') && !host.startsWith('[') ? `[${host}]` : host}:${port}/`,
     async close() {
-      await new Promise<void>(resolve => {
-        server.close(() => resolve())
-        server.closeAllConnections()
-      })
+      await close()
       await dashboard.close()
     },
   }
@@ -133,15 +131,10 @@ function unavailable(error: unknown, leave: boolean): string {
   return notice('Not available now', text, { again: 5, leave })
 }
 
-function listen(server: Server, host: string, port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', error => {
-      const hint =
-        codeOf(error) === 'EADDRINUSE'
-          ? 'another process listens there: set PAWL_PAGES_PORT to a free port, or 0 for any'
-          : 'see PAWL_PAGES_HOST and PAWL_PAGES_PORT'
-      reject(new PawlError('pages.listen', `the pages can't be served on ${host}:${port}: ${messageOf(error)}`, { hint, cause: error }))
-    })
-    server.listen(port, host.replace(/^\[|\]$/g, ''), resolve)
-  })
+function unlistenable(error: unknown, host: string, port: number): PawlError {
+  const hint =
+    codeOf(error) === 'EADDRINUSE'
+      ? 'another process listens there: set PAWL_PAGES_PORT to a free port, or 0 for any'
+      : 'see PAWL_PAGES_HOST and PAWL_PAGES_PORT'
+  return new PawlError('pages.listen', `the pages can't be served on ${host}:${port}: ${messageOf(error)}`, { hint, cause: error })
 }

@@ -130,7 +130,7 @@ export const engine: readonly Mutant[] = [
     name: 'patience without an end',
     why: 'a worker that drains while the database is away never leaves',
     changes: within('src/batches.ts', [
-      "if (classify(error) !== 'transient' || context.drain.aborted) throw error",
+      "if (classify(error) !== 'transient' || context.drain.aborted || attempt >= attemptsMax) throw error",
       "if (classify(error) !== 'transient') throw error",
     ]),
     tests: ['test/unit/batches.test.ts'],
