@@ -54,14 +54,21 @@ const TRANSIENT_SYSTEM = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMED
 const TRANSIENT_MESSAGE =
   /connection terminated|connection ended|client has encountered a connection error|timeout exceeded when trying to connect|timeout expired|query read timeout|client was closed|cannot use a pool after calling end/i
 
-/** A migration has changed a row's type under a statement that waited for it. PostgreSQL's codes for this also stand for plain mistakes. */
-const EXPANDED_MESSAGE = /return row and query-specified return row do not match|cached plan must not change result type/
+/**
+ * Where in the server a statement fails that waited while a migration changed a row's type. Its codes also stand for plain
+ * mistakes, and its words are in the server's language.
+ */
+const EXPANDED_ROUTINE = new Set(['tupledesc_match', 'RevalidateCachedQuery'])
 
 /** The SQLSTATE or system code of `error`, looking through one level of `cause` (drizzle wraps what pg threw). */
 export function codeOf(error: unknown): string | undefined {
+  return textOf(error, 'code')
+}
+
+function textOf(error: unknown, field: 'code' | 'routine'): string | undefined {
   for (const candidate of [error, (error as { cause?: unknown } | null | undefined)?.cause]) {
-    const code = (candidate as { code?: unknown } | undefined)?.code
-    if (typeof code === 'string') return code
+    const text = (candidate as { [name in typeof field]?: unknown } | null | undefined)?.[field]
+    if (typeof text === 'string') return text
   }
   return undefined
 }
@@ -77,8 +84,9 @@ export function classify(error: unknown): Verdict {
     // Class 22 (bad data) and 23 (constraint) do not get better by themselves.
     if (/^2[23]...$/.test(code)) return 'refused'
   }
+  if (EXPANDED_ROUTINE.has(textOf(error, 'routine') ?? '')) return 'transient'
   const messages = [error, (error as { cause?: unknown } | null | undefined)?.cause].map(messageOf)
-  return messages.some(message => TRANSIENT_MESSAGE.test(message) || EXPANDED_MESSAGE.test(message)) ? 'transient' : 'bug'
+  return messages.some(message => TRANSIENT_MESSAGE.test(message)) ? 'transient' : 'bug'
 }
 
 /** The message of anything that was thrown. */

@@ -1,4 +1,7 @@
 import { expect, test } from 'vitest'
+import { readConfig } from '../../src/config.ts'
+import { connectDirect } from '../../src/database.ts'
+import { classify } from '../../src/errors.ts'
 import { handlerOptions, takeLease, workOne } from '../support/engine.ts'
 import { createDatabase } from '../support/postgres.ts'
 import { createTrial, readTrial, requestTrial, TRIAL_QUEUE, trialWorker } from '../support/trial.ts'
@@ -31,5 +34,23 @@ test('a migration that adds a column under a batch that waits for it costs no at
   await migrating
   expect(await readTrial(db.query, 'expanded')).toMatchObject({ state: 'completed', failures: 0, done: 100, items: 100, times: 1 })
   await lease.stop()
+  await db.drop()
+})
+
+test('so does one that adds a column under a prepared statement, in whatever language the server says so', async () => {
+  const db = await createDatabase({ empty: true })
+  const session = await connectDirect(readConfig({ DATABASE_URL: db.url }), 'prepared')
+  const failure = (statement: string) => session.query(statement).then(String, (error: unknown) => error)
+  await db.query('create table rows (id integer)')
+  await session.query('prepare all_rows as select * from rows')
+  await db.query('alter table rows add column added integer')
+  const expanded = await failure('execute all_rows')
+  expect(expanded).toMatchObject({ code: '0A000', routine: 'RevalidateCachedQuery' })
+  expect(classify(expanded)).toBe('transient')
+  // What is not supported at all has the same code.
+  const unsupported = await failure('select * from only_in.another.rows')
+  expect(unsupported).toMatchObject({ code: '0A000' })
+  expect(classify(unsupported)).toBe('bug')
+  await session.close()
   await db.drop()
 })
