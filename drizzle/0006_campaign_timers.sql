@@ -464,6 +464,14 @@ begin
       for update
     );
   end if;
+  if cardinality(due) > 0 then
+    -- To claim is to be alive. A worker that was stopped for long claims before it beats again: under the lease as it was left,
+    -- whoever looks would take the timer from it at once and count a death.
+    update pawl.leases l set seen_at = clock_timestamp() where l.id = p_lease and l.state in ('running', 'draining');
+    if not found then
+      return;
+    end if;
+  end if;
   return query
   with claimed as (
     update public.campaign_timers t

@@ -74,6 +74,18 @@ describe('a worker that dies while its handler is at work', () => {
     expect([await stage.fire(), await stage.state(campaign)]).toEqual([0, 'CREATED'])
   })
 
+  test('and is woken: what it claims before its next beat is its own, and once it was given up it claims nothing', async () => {
+    const { timer } = await due()
+    const lease = await lend('woken')
+    await lease.hang()
+    await claim(lease, timer)
+    expect(await rescue()).toBe(0)
+    await stage.query(`update pawl.leases set state = 'lost' where id = $1`, [lease.id])
+    expect(await rescue()).toBe(1)
+    await expect(claim(lease, timer)).rejects.toThrow('nothing was claimed')
+    expect(await stage.timer(timer)).toMatchObject({ status: 'PENDING', claimed_by: null })
+  })
+
   test('and wakes up again is refused, whether the timer has fired meanwhile or is at work elsewhere', async () => {
     const { campaign, timer } = await due()
     const [zombie, successor] = [await lend('zombie'), await lend('successor')]

@@ -142,6 +142,12 @@ const campaigns: readonly Mutant[] = [
     tests: DEATHS,
   },
   {
+    name: 'a claim is no sign of life',
+    why: 'what a worker claims as it wakes up is taken from it at once, and counts as a death',
+    changes: within(CAMPAIGNS, ['set seen_at = clock_timestamp() where l.id = p_lease', 'set seen_at = l.seen_at where l.id = p_lease']),
+    tests: DEATHS,
+  },
+  {
     name: 'a shutdown fails the handler’s timer',
     why: 'each deploy costs timers a retry',
     changes: within('workers/campaigns/handlers.ts', [
