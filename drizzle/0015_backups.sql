@@ -68,6 +68,8 @@ create function pawl.request_backup(kind text default 'manual', scope text defau
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+  word text;
+  named regclass;
   run text;
 begin
   if request_backup.kind is null or request_backup.kind not in ('daily', 'weekly', 'manual', 'pre_migration') then
@@ -79,6 +81,16 @@ begin
   if (request_backup.scope = 'tables') <> (coalesce(cardinality(request_backup.tables), 0) > 0) then
     raise exception 'scope "tables" and a list of tables belong together' using errcode = '22023', hint = 'select pawl.request_backup(''manual'', ''tables'', array[''public.campaigns''])';
   end if;
+  foreach word in array coalesce(request_backup.tables, '{}') loop
+    begin
+      named := to_regclass(word);
+    exception
+      when syntax_error or invalid_name or feature_not_supported then named := null;
+    end;
+    if not exists (select from pg_class c where c.oid = named and c.relkind in ('r', 'p')) then
+      raise exception 'there is no table "%"', left(coalesce(word, 'null'), 100) using errcode = '22023', hint = 'name tables as schema.table';
+    end if;
+  end loop;
   -- Two askers at once: the second one gets the first one's run.
   perform pg_advisory_xact_lock(hashtext('pawl.request_backup'), 0);
   select c.run_id into run

@@ -124,6 +124,14 @@ describe('pawl.request_backup', () => {
     ['manual', 'half', null, /no scope of a backup "half"/],
     ['manual', 'tables', null, /belong together/],
     ['manual', 'full', ['public.users'], /belong together/],
+    ['manual', 'tables', ['public.users', 'public.user'], /there is no table "public\.user"$/],
+    ['manual', 'tables', ['users'], /there is no table "users"$/],
+    ['manual', 'tables', ['pawl.runs'], /there is no table "pawl\.runs"$/],
+    ['manual', 'tables', ['public.users', null], /there is no table "null"$/],
+    ['manual', 'tables', [''], /there is no table ""$/],
+    ['manual', 'tables', ['a.b.c.d'], /there is no table "a\.b\.c\.d"$/],
+    ['manual', 'tables', ['a.b.c'], /there is no table "a\.b\.c"$/],
+    ['manual', 'tables', ['public."users'], /there is no table "public\."users"$/],
   ])('refuses %s, %s, %j, and leaves nothing', async (kind, scope, tables, message) => {
     const before = await db.query('select count(*) from pawl.checkpoints')
     await expect(db.query('select pawl.request_backup($1, $2, $3)', [kind, scope, tables])).rejects.toMatchObject({
