@@ -347,10 +347,15 @@ begin
     return next;
     return;
   end if;
-  if run.state = 'running' and run.owner <> p_owner and not pawl.note_crash(p_run_id) then
-    outcome := 'poisoned';
-    return next;
-    return;
+  if run.state = 'running' and run.owner <> p_owner then
+    if not pawl.note_crash(p_run_id) then
+      outcome := 'poisoned';
+      return next;
+      return;
+    end if;
+    -- The job that brought it to that worker brings it nowhere any more: this one is its delivery, also where the run is not opened now.
+    update pawl.checkpoints c set job_id = p_job_id, job_attempt = p_job_attempt where c.run_id = p_run_id;
+    official := true;
   end if;
   if run.cancel_requested_at is not null then
     perform pawl.finish(p_run_id, null, 'cancelled', pawl.cancel_text(run.cancel_requested_by, run.cancel_reason));

@@ -178,6 +178,22 @@ test('a run on a paused queue is not opened: it is asked for again, and goes on 
   expect(await readTrial(db.query, 'paused')).toMatchObject(whole)
 })
 
+test('a second job of a run, which finds its worker hung and its queue paused, has it asked for again', async () => {
+  await requestTrial(db.query, 'hung')
+  const hung = await takeLease(db, 'hung', [TRIAL_QUEUE])
+  // A job that is not the run's own opens it just as well: an earlier delivery, say, of before a cancel and a retry.
+  const earlier = await db.query(`select pawl.enqueue($1, '{"run_id": "hung"}', 1) as job`, [TRIAL_QUEUE])
+  await openRun(db, { runId: 'hung', jobId: String(earlier[0]?.job), jobAttempt: 0 }, hung.id, 10_000)
+  await db.query(`update pgboss.job set state = 'active' where id = $1`, [earlier[0]?.job])
+  await hung.hang()
+  await db.query('select pawl.pause($1)', [TRIAL_QUEUE])
+  expect(await workOne(trialWorker(), handlerOptions(db, lease))).toEqual({ status: 'completed', output: { outcome: 'paused' } })
+  await db.query('select pawl.resume($1)', [TRIAL_QUEUE])
+  expect(await workAll(trialWorker(), handlerOptions(db, lease))).toEqual(['completed'])
+  expect(await readTrial(db.query, 'hung')).toMatchObject({ ...whole, crashes: 1 })
+  await hung.stop()
+})
+
 test('a job without a run id, of no run, or of a run that has ended does nothing', async () => {
   const work = handle(trialWorker(), handlerOptions(db, lease))
   const live = new AbortController().signal

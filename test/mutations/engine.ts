@@ -186,6 +186,12 @@ export const engine: readonly Mutant[] = [
     tests: ENGINE,
   },
   {
+    name: 'a run taken from a dead worker keeps its job',
+    why: 'where it is not opened at once, nothing but the backstop brings it',
+    changes: within('drizzle/0000_engine.sql', ['    official := true;\n', '    official := official;\n']),
+    tests: ENGINE,
+  },
+  {
     name: 'a delivery to a run that is held is lost',
     why: 'when its holder dies, nothing but the backstop brings the run',
     changes: within('src/worker.ts', [
