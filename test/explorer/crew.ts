@@ -64,7 +64,7 @@ async function workOff(world: World, actor: Actor, jobs: readonly Worker[], lane
   if (world.isOver) return
   // As `stop` of a presence: the row first, then the lock goes with the connection.
   await db.query(`update pawl.leases set state = 'stopped', stopped_at = now() where id = $1`, [worker.lease]).catch(unlessTransient)
-  await world.scheduler.pass(name, 'the connections close', () => world.lane.bury(name))
+  await world.scheduler.act(name, 'the connections close', () => world.lane.bury(name))
 }
 
 type Taken = { queue: string; delivery: Delivery; settlement: Settlement }
@@ -108,7 +108,7 @@ async function beatOnce(world: World, { worker, db, name }: Actor): Promise<void
   } catch (error) {
     if (codeOf(error) === 'PW002') {
       worker.lease = undefined
-      worker.lease = await world.scheduler.pass(name, 'a new lease', () => world.lane.register(name, worker.queues))
+      worker.lease = await world.scheduler.act(name, 'a new lease', () => world.lane.register(name, worker.queues))
     } else unlessTransient(error)
   }
 }

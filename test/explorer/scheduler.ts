@@ -10,8 +10,12 @@ export type Gate = {
   label: string
   /** Only with news: whoever looks for work and found none. */
   idleSince: number | undefined
+  /** It asks a server for something, and that or the answer can get lost. */
+  isLosable: boolean
   open(how: How): void
 }
+
+type Leave = { isLosable?: boolean; idleSince?: number | undefined; signal?: AbortSignal | undefined }
 
 /** A statement that was let go and has not answered. */
 type Flight = { actor: string; label: string; isKnownToWait: boolean }
@@ -19,6 +23,8 @@ type Flight = { actor: string; label: string; isKnownToWait: boolean }
 export type Scheduler = {
   /** Waits for leave, runs, and tells the trace how it went. Of an actor that is dead it never returns. */
   pass<Result>(actor: string, label: string, run: () => Promise<Result>): Promise<Result>
+  /** The same for what can't get lost on a way: the end of one's own connections, a new one. */
+  act<Result>(actor: string, label: string, run: () => Promise<Result>): Promise<Result>
   /** Leave alone: for a commit, whose statement somebody else sends. */
   leave(actor: string, label: string): Promise<How>
   /** From leave to answer, where both are not one call. */
@@ -74,13 +80,15 @@ export function openScheduler(waiting: () => Promise<number>): Scheduler {
   const naps = new Map<string, number>()
   let landed = Promise.withResolvers<void>()
 
-  const leave = (actor: string, label: string, idleSince?: number, signal?: AbortSignal) =>
+  const leave = (actor: string, label: string, { isLosable = false, idleSince, signal }: Leave = {}) =>
     new Promise<How>(resolve => {
       if (dead.has(actor)) return
+      if (signal?.aborted === true) return resolve('run')
       const gate: Gate = {
         actor,
         label,
         idleSince,
+        isLosable,
         open(how) {
           gates.splice(gates.indexOf(gate), 1)
           resolve(how)
@@ -109,39 +117,42 @@ export function openScheduler(waiting: () => Promise<number>): Scheduler {
 
   const never = () => new Promise<never>(() => {})
 
+  const pass = async <Result>(actor: string, label: string, isLosable: boolean, run: () => Promise<Result>): Promise<Result> => {
+    const how = await leave(actor, label, { isLosable })
+    if (how === 'unsent') throw lostConnection()
+    const flight = depart(actor, label)
+    try {
+      const result = await run()
+      if (dead.has(actor)) return await never()
+      flight.land()
+      if (how === 'lost') throw lostConnection()
+      return result
+    } catch (error) {
+      if (dead.has(actor)) return never()
+      flight.land(error)
+      throw error
+    }
+  }
+
   return {
     trace,
-    async pass(actor, label, run) {
-      const how = await leave(actor, label)
-      if (how === 'unsent') throw lostConnection()
-      const flight = depart(actor, label)
-      try {
-        const result = await run()
-        if (dead.has(actor)) return await never()
-        flight.land()
-        if (how === 'lost') throw lostConnection()
-        return result
-      } catch (error) {
-        if (dead.has(actor)) return never()
-        flight.land(error)
-        throw error
-      }
-    },
-    leave: (actor, label) => leave(actor, label),
+    pass: (actor, label, run) => pass(actor, label, true, run),
+    act: (actor, label, run) => pass(actor, label, false, run),
+    leave: (actor, label) => leave(actor, label, { isLosable: true }),
     depart,
     async sleep(actor, milliseconds, signal) {
-      if (signal?.aborted === true) return
       const nap = naps.get(actor) ?? 0
       naps.set(actor, nap + 1)
       const isAsleep = milliseconds > NAP_MS || nap >= NAPS_MAX
-      await leave(actor, `sleep ${milliseconds}`, milliseconds >= PATIENCE_MS ? NEVER : isAsleep ? LATER : undefined, signal)
+      const idleSince = milliseconds >= PATIENCE_MS ? NEVER : isAsleep ? LATER : undefined
+      await leave(actor, `sleep ${milliseconds}`, { idleSince, signal })
     },
     wakeSleepers() {
       naps.clear()
       for (const gate of gates) if (gate.idleSince === LATER) gate.idleSince = undefined
     },
     async idle(actor, since, signal) {
-      await leave(actor, 'idle', since, signal)
+      await leave(actor, 'idle', { idleSince: since, signal })
     },
     news: () => news,
     changes: () => changes,

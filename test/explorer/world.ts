@@ -106,6 +106,7 @@ export function faultsOf(world: World): string[] {
   const left = (kind: keyof Faults) => (faults[kind] ?? 0) > 0
   const named: string[] = []
   const threads = threadsOf(world)
+  const isLosable = (name: string) => world.scheduler.gates().find(({ actor }) => actor === name)?.isLosable === true
   for (const actor of world.actors.values()) {
     const { name } = actor
     if (actor.state === 'paused') named.push(`wake ${name}`)
@@ -114,7 +115,7 @@ export function faultsOf(world: World): string[] {
     if (left('cut')) named.push(`cut ${name}`)
     if (left('hang') && actor.worker !== undefined) named.push(`hang ${name}`)
     if (left('drain') && actor.worker?.drain.signal.aborted === false) named.push(`drain ${name}`)
-    if (left('lose') && threads.includes(name)) named.push(`lost ${name}`, `unsent ${name}`)
+    if (left('lose') && threads.includes(name) && isLosable(name)) named.push(`lost ${name}`, `unsent ${name}`)
     if (left('stop') && name.startsWith('w')) for (const place of stops) if (!stopped.has(`${place} ${name}`)) named.push(`stop ${name} at ${place}`)
   }
   if (stopped.size > 0) named.push('go on')
@@ -143,7 +144,12 @@ export async function strike(world: World, fault: string): Promise<void> {
     case 'hang':
       spend('hang')
       actor.state = 'paused'
-      await lane.query(`update pawl.leases set seen_at = now() - interval '1 hour' where name = $1 and state in ('running', 'draining')`, [name])
+      // A statement of its own that was stopped in its middle may hold the row; then it was heard of just now.
+      await lane.query(
+        `update pawl.leases set seen_at = now() - interval '1 hour'
+         where id in (select id from pawl.leases where name = $1 and state in ('running', 'draining') for update skip locked)`,
+        [name],
+      )
       return haveBeats(world)
     case 'wake':
       actor.state = 'alive'

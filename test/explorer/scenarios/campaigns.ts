@@ -41,7 +41,7 @@ export async function hireWheel(world: World, name: string, handlersOf: (name: s
     void looks
       .then(() => actor.db.query(`select pawl.rescue_timers(interval '10 seconds')`))
       .catch(async error => {
-        if (codeOf(error) === 'PW002') part.lease = await world.scheduler.pass(name, 'a new lease', () => world.lane.register(name, queues))
+        if (codeOf(error) === 'PW002') part.lease = await world.scheduler.act(name, 'a new lease', () => world.lane.register(name, queues))
       })
       .finally(() => {
         isBeating = false
@@ -57,7 +57,7 @@ export async function hireWheel(world: World, name: string, handlersOf: (name: s
     })
     await new Promise<void>(resolve => part.drain.signal.addEventListener('abort', () => resolve(), { once: true }))
     await turning.stop()
-    await world.scheduler.pass(name, 'the connections close', () => world.lane.bury(name))
+    await world.scheduler.act(name, 'the connections close', () => world.lane.bury(name))
   }
   world.spawn(name, turn, part)
 }

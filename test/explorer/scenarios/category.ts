@@ -177,19 +177,17 @@ export async function overrideCrew(world: World): Promise<Pick<Cast, 'isEnded' |
   const lanes = world.chance.pick([1, 2])
   await hire(world, 'w1', [applyOverride], { lanes })
   await hire(world, 'w2', [applyOverride], { lanes })
-  const others = () => [...world.actors.values()].filter(actor => actor.worker === undefined)
+  const busy = () => [...world.actors.values()].filter(({ worker, state }) => worker === undefined && state !== 'done' && state !== 'dead')
   return {
     async isEnded() {
-      if (others().some(actor => actor.state !== 'done' && actor.state !== 'dead')) return false
+      if (busy().length > 0) return false
       const [left] = await world.query<{ left: number }>(`select count(*)::integer as left from pawl.checkpoints where state in ('pending', 'running')`)
       return left?.left === 0
     },
     async stuck() {
       const rows = await world.query(`select run_id, state, pawl.why(run_id) from pawl.checkpoints where state in ('pending', 'running')`)
-      return `${JSON.stringify(rows)}; not at their end: ${others()
-        .filter(actor => actor.state !== 'done')
-        .map(actor => actor.name)
-        .join(', ')}`
+      const names = busy().map(actor => actor.name)
+      return `${JSON.stringify(rows)}; not at their end: ${names.join(', ')}`
     },
     async timePasses() {
       const workers = [...world.actors.values()].filter(actor => actor.worker !== undefined)

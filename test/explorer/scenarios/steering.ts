@@ -31,7 +31,7 @@ export const steering: Scenario = {
         }
       }
     }
-    world.spawn('operator', async self => {
+    const operator = world.spawn('operator', async self => {
       for (const word of wanted) await say(self, word)
       // Whatever he left paused.
       await say(self, 'resume')
@@ -40,6 +40,11 @@ export const steering: Scenario = {
     return {
       ...crew,
       glance: () => progressFaults(query),
+      // He may have died between the two: then somebody finds the queue paused.
+      async timePasses(round) {
+        await crew.timePasses?.(round)
+        if (operator.state === 'dead') await query(`select pawl.resume('overrides.apply')`)
+      },
       async judge() {
         const [row] = await standings(query)
         const faults = await accountFaults(query)
