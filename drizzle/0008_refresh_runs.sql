@@ -124,7 +124,7 @@ as $$
   join pawl.refresh_steps p on p.run_id = w.parent_run_id
   where w.run_id = p_run_id and p.outcome is null
     -- Within a group that is published together, a parent has done its part once its rows are staged.
-    and not (p.staged_at is not null and p.refresh_run = me.refresh_run and p.publish_group = me.publish_group)
+    and not coalesce(p.staged_at is not null and p.refresh_run = me.refresh_run and p.publish_group = me.publish_group, false)
   order by p.place desc
   limit 1
 $$;
@@ -557,10 +557,11 @@ begin
   -- Two that get ready at the same moment would each wait for the other.
   perform pg_advisory_xact_lock(hashtext('pawl.refresh_group'), hashtext(me.refresh_run || ':' || me.publish_group));
   perform pawl.hold_run(p_run_id, p_epoch);
-  -- Those under way can't end, and leave us behind, while we look at them: their last act takes the same lock.
+  -- Those under way can't end, and leave us behind, while we look at them: their last act takes the same lock. Nor can one that has failed be
+  -- retried meanwhile: it would bring back what depends on us, and not us, who are about to be skipped because of it.
   perform from pawl.checkpoints c
   join pawl.refresh_steps s using (run_id)
-  where s.refresh_run = me.refresh_run and s.publish_group = me.publish_group and s.outcome is null and s.run_id <> p_run_id
+  where s.refresh_run = me.refresh_run and s.publish_group = me.publish_group and s.run_id <> p_run_id
   order by s.place
   for share of c;
   -- What is published together fails together: as a skipped one, so that it follows when the one that failed is retried.

@@ -218,6 +218,24 @@ const refresh: readonly Mutant[] = [
     changes: within('workers/refresh/load.ts', ['  if (stop !== null) return stop\n', "  if (stop === 'pause') return stop\n"]),
     tests: ['test/integration/refresh-fence.test.ts'],
   },
+  {
+    name: 'a group’s member is retried behind its back',
+    why: 'what comes after the group is refreshed although the group was skipped',
+    changes: within(REFRESH, [
+      's.publish_group = me.publish_group and s.run_id <> p_run_id',
+      's.publish_group = me.publish_group and s.outcome is null and s.run_id <> p_run_id',
+    ]),
+    tests: ['test/integration/refresh-group-retry.test.ts'],
+  },
+  {
+    name: 'staged is as good as published',
+    why: 'a table that is retried is read from parents that are still being published',
+    changes: within(REFRESH, [
+      'and not coalesce(p.staged_at is not null and p.refresh_run = me.refresh_run and p.publish_group = me.publish_group, false)',
+      'and p.staged_at is null',
+    ]),
+    tests: ['test/integration/refresh-group-retry.test.ts'],
+  },
 ]
 
 /** What is particular to overrides, campaigns and refreshes. */
