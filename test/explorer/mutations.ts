@@ -40,9 +40,11 @@ export const mutations = {
   },
   publish: {
     scenario: 'refresh',
-    about: 'a refresh is published without asking for its epoch',
-    plant: query =>
-      replaceIn(query, 'finish_refresh', [[`perform pawl.finish(p_run_id, p_epoch, 'completed')`, `perform pawl.finish(p_run_id, null, 'completed')`]]),
+    about: 'a refresh is compared and published without asking for its epoch',
+    async plant(query) {
+      await replaceIn(query, 'hold_run', [[`and epoch = p_epoch and state = 'running'`, '']])
+      await replaceIn(query, 'finish_refresh', [[`perform pawl.finish(p_run_id, p_epoch, 'completed')`, `perform pawl.finish(p_run_id, null, 'completed')`]])
+    },
   },
   group: {
     scenario: 'group',

@@ -1,5 +1,17 @@
 import type { Scenario } from '../scenario.ts'
-import { clearTables, halfFaults, operatorSteers, prepareTables, refreshCrew, refreshFaults, registerTables, stepsNow, versionsOf } from './tables.ts'
+import {
+  clearTables,
+  fromBoth,
+  fromSource,
+  halfFaults,
+  operatorSteers,
+  prepareTables,
+  refreshCrew,
+  refreshFaults,
+  registerTables,
+  stepsNow,
+  versionsOf,
+} from './tables.ts'
 
 /** Three tables, each read from the ones before it: in their order, or not at all. */
 export const graph: Scenario = {
@@ -9,15 +21,11 @@ export const graph: Scenario = {
   clear: clearTables,
   async begin(world) {
     const { chance, query } = world
-    await registerTables(
-      query,
-      {
-        a: 'select id, version from sqp.explorer_source',
-        b: 'select id, version from sqp.explorer_a',
-        c: 'select id, version from sqp.explorer_a join sqp.explorer_b using (id, version)',
-      },
-      false,
-    )
+    await registerTables(query, {
+      a: { query: fromSource, after: [] },
+      b: { query: 'select id, version from sqp.explorer_a', after: ['a'] },
+      c: { query: fromBoth, after: ['a', 'b'] },
+    })
     await query(`select pawl.refresh_table('sqp.explorer_c', 'all')`)
     world.stops = ['run']
     world.faults = chance.pick([{ stop: 2 }, { hang: 1, stop: 1 }, { crash: 1, lose: 1 }, { hang: 1, cut: 1 }])

@@ -1,5 +1,16 @@
 import type { Scenario } from '../scenario.ts'
-import { changeSource, clearTables, halfFaults, operatorSteers, prepareTables, refreshCrew, refreshFaults, registerTables, stepsNow } from './tables.ts'
+import {
+  changeSource,
+  clearTables,
+  fromSource,
+  halfFaults,
+  operatorSteers,
+  prepareTables,
+  refreshCrew,
+  refreshFaults,
+  registerTables,
+  stepsNow,
+} from './tables.ts'
 
 /** One table, two workers: a zombie that publishes, a cancel before it, a retry, and a source that changes under the reading. */
 export const refresh: Scenario = {
@@ -9,7 +20,7 @@ export const refresh: Scenario = {
   clear: clearTables,
   async begin(world) {
     const { chance, query } = world
-    await registerTables(query, { a: 'select id, version from sqp.explorer_source' }, false)
+    await registerTables(query, { a: { query: fromSource, after: [] } })
     await query(`select pawl.refresh_table('sqp.explorer_a', 'none')`)
     const [step] = await stepsNow(query)
     world.stops = ['run']

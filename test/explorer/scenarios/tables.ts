@@ -29,19 +29,25 @@ export async function clearTables(query: Query): Promise<void> {
     delete from sqp.refresh_config; select pawl.drop_refresh_staging()`)
 }
 
-/** Writes version 1 into the source and version 0 into the tables, and registers these; `group` publishes a and b together. */
-export async function registerTables(query: Query, queries: Partial<Record<Table, string>>, group: boolean): Promise<void> {
+/** How a table is filled: from the source, or from tables before it. */
+export const fromSource = 'select id, version from sqp.explorer_source'
+export const fromBoth = 'select id, version from sqp.explorer_a join sqp.explorer_b using (id, version)'
+
+type Registered = { query: string; after: readonly Table[]; group?: boolean }
+
+/** Writes version 1 into the source and version 0 into the tables, and registers these; those of the `group` are published together. */
+export async function registerTables(query: Query, tables: Partial<Record<Table, Registered>>): Promise<void> {
   const fill = (table: string, version: number) =>
     `delete from sqp.explorer_${table}; insert into sqp.explorer_${table} select i + ${version}, ${version} from generate_series(0, 4) i;`
   await query([fill('source', 1), ...TABLES.map(table => fill(table, 0))].join('\n'))
-  const dependencies = { a: [], b: ['sqp.explorer_a'], c: ['sqp.explorer_a', 'sqp.explorer_b'] }
   for (const table of TABLES) {
-    if (queries[table] === undefined) continue
-    const params = { source: 'sql', query: queries[table], ...(group ? { publish_group: 'explorer' } : {}) }
+    const registered = tables[table]
+    if (registered === undefined) continue
+    const params = { source: 'sql', query: registered.query, ...(registered.group === true ? { publish_group: 'explorer' } : {}) }
     await query(
       `insert into sqp.refresh_config (table_schema, table_name, is_enabled, custom_sync_params, dependencies, refresh_frequency_hours)
        values ('sqp', $1, true, $2, $3, 24)`,
-      [`explorer_${table}`, JSON.stringify(params), dependencies[table]],
+      [`explorer_${table}`, JSON.stringify(params), registered.after.map(parent => `sqp.explorer_${parent}`)],
     )
   }
 }
