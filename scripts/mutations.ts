@@ -21,7 +21,7 @@ const { values } = parseArgs({
     only: { type: 'string', multiple: true },
     quick: { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
-    jobs: { type: 'string', default: '1' },
+    jobs: { type: 'string', default: '2' },
     json: { type: 'string' },
     trusting: { type: 'boolean', default: false },
   },
