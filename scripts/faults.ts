@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
+import { messageOf } from '../src/errors.ts'
 import { plan } from '../test/faults/plan.ts'
 import { runFaults } from '../test/faults/stage.ts'
 
@@ -12,7 +13,7 @@ const USAGE = `npm run test:faults -- [--seed N] [--minutes M] [--json FILE] [--
   --plan        print the plan and do nothing
   --keep        keep the server's files and the workers' logs, also when nothing was wrong
 
-Exit codes: 0 no violation, 1 violations, 2 bad usage.
+Exit codes: 0 no violation, 1 violations or broken off, 2 bad usage.
 `
 
 function read(): { seed: number; minutes: number; json: string | undefined; onlyPlan: boolean; keep: boolean } | string {
@@ -57,7 +58,11 @@ async function main(): Promise<number> {
   if (onlyPlan) return 0
   const interrupted = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort(new Error(`ended by ${signal}, nothing was checked`)))
-  const result = await runFaults({ faults, tell: say, ...(keep ? { keep: 'always' as const } : {}), signal: interrupted.signal })
+  const result = await runFaults({ faults, tell: say, ...(keep ? { keep: 'always' as const } : {}), signal: interrupted.signal }).catch((error: unknown) => {
+    if (!interrupted.signal.aborted) throw error
+    process.stderr.write(`${messageOf(interrupted.signal.reason)}\n`)
+  })
+  if (result === undefined) return 1
   say(`\n${result.table}`)
   say(
     Object.entries(result.done)

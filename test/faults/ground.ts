@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -115,7 +116,8 @@ export async function openGround(): Promise<Ground> {
         if (keep) cpSync(store.folder, join(folder, 'reports'), { recursive: true })
         spawnSync('umount', [store.folder])
       }
-      if (!keep) rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 })
+      // rmSync was seen to leave most of it behind without a word, where a server's last child still wrote.
+      if (!keep) await rm(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 })
     },
   }
 }

@@ -46,7 +46,7 @@ export type Options = {
 export async function runFaults({ faults, tell, afterMs = 0, sabotage, signal, keep }: Options): Promise<Result> {
   const ground = await openGround()
   let clean = false
-  const isKept = () => keep === 'always' || (keep !== 'never' && !clean)
+  const isKept = () => keep === 'always' || (keep !== 'never' && !clean && signal?.aborted !== true)
   try {
     await castShadows(ground.exempt.query)
     const cast = await prepareLoad(ground.exempt.query, ground.shop, ground.login)
