@@ -129,7 +129,7 @@ describe('with a token', () => {
 })
 
 test('whatever stands in the rows is shown as text', async () => {
-  const id = await sowFailure(db.query, PAYLOAD, PAYLOAD)
+  const id = await sowFailure(db, PAYLOAD, PAYLOAD)
   await db.query(
     `insert into pawl.backup_records (backup_id, kind, scope, place, taken_at, lsn, server_version, encrypted, bytes, tables, rows, verify_error)
     values ($1, 'daily', 'full', '/', now(), '0/0', '18', true, 1, 1, 1, $1)`,

@@ -74,7 +74,7 @@ describe.skipIf(browserMissing())('in a real browser', () => {
       await busy.drop()
     })
     await sowHistory(busy.query)
-    const failed = await sowFailure(busy.query, 'category 1 "Former customers"', 'new row violates check constraint "channel_known"')
+    const failed = await sowFailure(busy, 'category 1 "Former customers"', 'new row violates check constraint "channel_known"')
     await requestOverride(busy.query, await seedCategory(busy.query, 2000, { name: 'Early birds' }), { batchSize: 1000 })
     await sowTables(busy.query).then(tables => tables.refresh())
     const [letters, partners] = [await seedCategory(busy.query, 6_000, { name: 'Newsletter' }), await seedCategory(busy.query, 4_000, { name: 'Partners' })]
@@ -166,7 +166,7 @@ describe.skipIf(browserMissing())('in a real browser', () => {
   })
 
   test('without scripts everything is there, and the browser is told to ask again', async () => {
-    const id = await sowFailure(db.query, PAYLOAD, PAYLOAD)
+    const id = await sowFailure(db, PAYLOAD, PAYLOAD)
     const pages = await served()
     const tab = await browser.tab()
     await tab.scripts(false)
@@ -178,11 +178,11 @@ describe.skipIf(browserMissing())('in a real browser', () => {
   })
 
   test('what stands in the rows runs no script, neither when the page is loaded nor when it is brought up to date', async () => {
-    await sowFailure(db.query, PAYLOAD, PAYLOAD)
+    await sowFailure(db, PAYLOAD, PAYLOAD)
     const pages = await served()
     const tab = await browser.tab()
     await tab.open(pages.url)
-    const id = await sowFailure(db.query, `${PAYLOAD} later`, PAYLOAD)
+    const id = await sowFailure(db, `${PAYLOAD} later`, PAYLOAD)
     await until('the page has taken it up', () => tab.ask<boolean>(`document.getElementById('failure-${id}') !== null`))
     expect(await tab.ask(textOf(`#failure-${id} .subject`))).toContain('<script>document.title=')
     expect(await tab.ask('document.title')).not.toContain('broken into')

@@ -1,7 +1,7 @@
 import { request } from 'node:http'
 import { systemClock } from '../../src/clock.ts'
 import { type Config, readConfig } from '../../src/config.ts'
-import type { Query } from '../../src/database.ts'
+import type { Database, Query } from '../../src/database.ts'
 import { type Pages, servePages } from '../../src/pages/server.ts'
 import { requestOverride, seedCategory } from '../support/overrides.ts'
 import { silent, type TestDatabase } from '../support/postgres.ts'
@@ -75,16 +75,17 @@ export async function sowHistory(query: Query): Promise<void> {
   `)
 }
 
-/** An override that was requested and whose category is gone under it, or that fails with these words. */
-export async function sowFailure(query: Query, subject: string, error: string): Promise<string> {
-  const seeded = await seedCategory(query, 1, { name: subject })
-  const id = await requestOverride(query, seeded)
-  await query(
-    `update pawl.checkpoints set state = 'failed', finished_at = now() - interval '40 minutes', started_at = now() - interval '1 hour', failures = 5, error = $2, subject = $3 where run_id = $1`,
-    [id, error, subject],
-  )
-  await query(`delete from pgboss.job where data ->> 'run_id' = $1`, [id])
-  return id
+/** An override that was requested and whose category is gone under it, or that fails with these words. All at once: a worker that is there must not begin it. */
+export function sowFailure({ transact }: Pick<Database, 'transact'>, subject: string, error: string): Promise<string> {
+  return transact(async query => {
+    const id = await requestOverride(query, await seedCategory(query, 1, { name: subject }))
+    await query(
+      `update pawl.checkpoints set state = 'failed', finished_at = now() - interval '40 minutes', started_at = now() - interval '1 hour', failures = 5, error = $2, subject = $3 where run_id = $1`,
+      [id, error, subject],
+    )
+    await query(`delete from pgboss.job where data ->> 'run_id' = $1`, [id])
+    return id
+  })
 }
 
 type Given = { method?: string; headers?: Record<string, string>; body?: string }
