@@ -3,7 +3,6 @@ import { chmodSync, cpSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:f
 import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { upgrade } from '../../bin/commands/migrate.ts'
 import { readConfig } from '../../src/config.ts'
 import { type Database, openDatabase, type Query } from '../../src/database.ts'
@@ -23,7 +22,7 @@ export const LEASE_SECONDS = 3
 const STORE_MEGABYTES = 384
 /** For what the harness itself asks, on a machine that is busy with faults. */
 const PATIENCE = { DB_QUERY_TIMEOUT: '120000' }
-const shifted = fileURLToPath(new URL('../support/shifted-clock.mjs', import.meta.url))
+const shifted = new URL('../support/shifted-clock.mjs', import.meta.url).href
 
 /** The house that is shaken: a server, a network, a pooler, a standby, a store, workers. */
 export type Ground = {
