@@ -121,8 +121,9 @@ as $$
   cross join lateral (
     select case
       when s.since is null then 'it is not known since when the statistics count'
-      when s.since > now() - watch then format('the statistics are only %s days old', extract(day from now() - s.since))
-      when seen.at is null or seen.at > now() - watch
+      -- Ages are compared, not moments: no time is so long that it overflows, and none at all makes nothing certain.
+      when coalesce(now() - s.since < watch, true) then format('the statistics are only %s days old', extract(day from now() - s.since))
+      when coalesce(now() - seen.at < watch, true)
         then format('the weekly report has watched it for only %s days', coalesce(extract(day from now() - seen.at), 0))
       when exists (select from pg_stat_replication) then 'a standby has statistics of its own, and it may be used there'
       when f.has_expressions then 'the planner may use what ANALYZE knows of its expression'

@@ -24,7 +24,8 @@ const run = [/^pawl\.(checkpoints|lanes)$/, /^pgboss\.job/]
 const runIds = (k: Known) => text(k.pending, k.completed, k.timer, `${k.pending} `, k.timer.toUpperCase())
 const queueNames = [...queues.map(queue => queue.name), 'campaign.started', 'overrides.apply.dead']
 
-const shown = (value: unknown) => (typeof value === 'string' ? value : (JSON.stringify(value) ?? 'nothing'))
+/** Half a pair of UTF-16 is no text in any encoding: the driver sends U+FFFD for it. */
+const shown = (value: unknown) => (typeof value === 'string' ? value.toWellFormed() : (JSON.stringify(value) ?? 'nothing'))
 
 /** Reads one row of what the call made, and says what of it is not as it was given. */
 const rowIs =
